@@ -98,7 +98,7 @@ double error_bound(const WeightFormat& format) {
   if (format.element == DType::f8_e4m3) return scale_slack / 28;  // 16 of 448
   if (format.element == DType::f4_e2m1) return scale_slack / 6;   // 1 of 6
   // INT4: the largest value saturates when bf16 rounds the scale down; zero points round once more.
-  return format.zero_points ? 2 * scale_slack / 15 : 1.0 / 15 + 1.0 / 512;
+  return format.zero_points ? 2 * scale_slack / 15 : 1.0 / 15 + 1.0 / 256;
 }
 
 TEST_P(EveryFormat, RoundTripStaysWithinHalfAStep) {
