@@ -12,10 +12,10 @@
 namespace switchyard::formats {
 namespace {
 
-template <float (*kDecode)(u8)>
+template <float (*kDecode)(uint8)>
 constexpr auto byte_table() {
   std::array<float, 256> table{};
-  for (unsigned code = 0; code < 256; ++code) table[code] = kDecode(static_cast<u8>(code));
+  for (unsigned code = 0; code < 256; ++code) table[code] = kDecode(static_cast<uint8>(code));
   return table;
 }
 
@@ -23,15 +23,15 @@ struct Pair {
   float low, high;
 };
 
-template <float (*kDecode)(u8)>
+template <float (*kDecode)(uint8)>
 constexpr auto pair_table() {
   std::array<Pair, 256> table{};
   for (unsigned byte = 0; byte < 256; ++byte)
-    table[byte] = {kDecode(static_cast<u8>(byte & 15U)), kDecode(static_cast<u8>(byte >> 4))};
+    table[byte] = {kDecode(static_cast<uint8>(byte & 15U)), kDecode(static_cast<uint8>(byte >> 4))};
   return table;
 }
 
-constexpr float decode_u4(u8 code) {
+constexpr float decode_u4(uint8 code) {
   return static_cast<float>(code);
 }
 
@@ -51,15 +51,15 @@ void with_decoder(DType type, Visit visit) {
     case DType::f32:
       return visit(float{}, identity);
     case DType::f16:
-      return visit(u16{}, [](u16 code) { return decode_fp16(code); });
+      return visit(uint16{}, [](uint16 code) { return decode_fp16(code); });
     case DType::bf16:
-      return visit(u16{}, [](u16 code) { return decode_bf16(code); });
+      return visit(uint16{}, [](uint16 code) { return decode_bf16(code); });
     case DType::f8_e4m3:
-      return visit(u8{}, [](u8 code) { return kE4m3Values[code]; });
+      return visit(uint8{}, [](uint8 code) { return kE4m3Values[code]; });
     case DType::f8_e5m2:
-      return visit(u8{}, [](u8 code) { return kE5m2Values[code]; });
+      return visit(uint8{}, [](uint8 code) { return kE5m2Values[code]; });
     case DType::f8_e8m0:
-      return visit(u8{}, [](u8 code) { return kE8m0Values[code]; });
+      return visit(uint8{}, [](uint8 code) { return kE8m0Values[code]; });
     case DType::i64:
       return visit(std::int64_t{}, identity);
     case DType::i32:
@@ -86,13 +86,13 @@ void with_encoder(DType type, Visit visit) {
     case DType::f32:
       return visit(float{}, [](auto value) { return static_cast<float>(value); });
     case DType::f16:
-      return visit(u16{}, [](auto value) { return encode_fp16(value); });
+      return visit(uint16{}, [](auto value) { return encode_fp16(value); });
     case DType::bf16:
-      return visit(u16{}, [](auto value) { return encode_bf16(value); });
+      return visit(uint16{}, [](auto value) { return encode_bf16(value); });
     case DType::f8_e4m3:
-      return visit(u8{}, [](auto value) { return encode_e4m3(value); });
+      return visit(uint8{}, [](auto value) { return encode_e4m3(value); });
     case DType::f8_e5m2:
-      return visit(u8{}, [](auto value) { return encode_e5m2(value); });
+      return visit(uint8{}, [](auto value) { return encode_e5m2(value); });
     default:
       break;
   }
@@ -103,7 +103,7 @@ template <class T>
 void load_pairs(const std::array<Pair, 256>& table, const void* data, std::int64_t first,
                 std::int64_t count, T* out) {
   SWITCHYARD_ASSERT(first % 2 == 0 && count % 2 == 0);
-  const u8* bytes = static_cast<const u8*>(data) + first / 2;
+  const uint8* bytes = static_cast<const uint8*>(data) + first / 2;
   for (std::int64_t i = 0; i < count / 2; ++i) {
     const Pair& pair = table[bytes[i]];
     out[2 * i] = static_cast<T>(pair.low);
@@ -115,8 +115,8 @@ void load_pairs(const std::array<Pair, 256>& table, const void* data, std::int64
 
 double load(DType type, const void* data, std::int64_t index) {
   if (type == DType::f4_e2m1)
-    return static_cast<double>(decode_e2m1(nibble(static_cast<const u8*>(data), index)));
-  if (type == DType::u4) return static_cast<double>(nibble(static_cast<const u8*>(data), index));
+    return static_cast<double>(decode_e2m1(nibble(static_cast<const uint8*>(data), index)));
+  if (type == DType::u4) return static_cast<double>(nibble(static_cast<const uint8*>(data), index));
   double value = 0;
   load_run(type, data, index, 1, &value);
   return value;

@@ -11,21 +11,21 @@ inline constexpr Minifloat kE2m1{
 inline constexpr float kE2m1Max = 6;
 
 template <class Float>
-SWITCHYARD_BOTH constexpr u8 encode_e2m1(Float value) {
-  return static_cast<u8>(encode<kE2m1>(value));
+SWITCHYARD_BOTH constexpr uint8 encode_e2m1(Float value) {
+  return static_cast<uint8>(encode<kE2m1>(value));
 }
 
-SWITCHYARD_BOTH constexpr float decode_e2m1(u8 code) {
+SWITCHYARD_BOTH constexpr float decode_e2m1(uint8 code) {
   return decode<kE2m1>(code);
 }
 
 /// Value `index` of a packed array, 0..15.
-SWITCHYARD_BOTH constexpr u8 nibble(const u8* packed, i64 index) {
-  return static_cast<u8>((packed[index / 2] >> (index % 2 * 4)) & 0xf);
+SWITCHYARD_BOTH constexpr uint8 nibble(const uint8* packed, int64 index) {
+  return static_cast<uint8>((packed[index / 2] >> (index % 2 * 4)) & 0xf);
 }
 
-SWITCHYARD_BOTH constexpr u8 pack_nibbles(u8 low, u8 high) {
-  return static_cast<u8>(low | (high << 4));
+SWITCHYARD_BOTH constexpr uint8 pack_nibbles(uint8 low, uint8 high) {
+  return static_cast<uint8>(low | (high << 4));
 }
 
 }  // namespace switchyard::formats

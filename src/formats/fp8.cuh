@@ -14,20 +14,20 @@ inline constexpr float kE4m3Max = 448;
 inline constexpr float kE5m2Max = 57344;
 
 template <class Float>
-SWITCHYARD_BOTH constexpr u8 encode_e4m3(Float value) {
-  return static_cast<u8>(encode<kE4m3>(value));
+SWITCHYARD_BOTH constexpr uint8 encode_e4m3(Float value) {
+  return static_cast<uint8>(encode<kE4m3>(value));
 }
 
-SWITCHYARD_BOTH constexpr float decode_e4m3(u8 code) {
+SWITCHYARD_BOTH constexpr float decode_e4m3(uint8 code) {
   return decode<kE4m3>(code);
 }
 
 template <class Float>
-SWITCHYARD_BOTH constexpr u8 encode_e5m2(Float value) {
-  return static_cast<u8>(encode<kE5m2>(value));
+SWITCHYARD_BOTH constexpr uint8 encode_e5m2(Float value) {
+  return static_cast<uint8>(encode<kE5m2>(value));
 }
 
-SWITCHYARD_BOTH constexpr float decode_e5m2(u8 code) {
+SWITCHYARD_BOTH constexpr float decode_e5m2(uint8 code) {
   constexpr Minifloat kWithInfinity{.exponent_bits = 5,
                                     .mantissa_bits = 2,
                                     .largest = kE5m2.largest,

@@ -8,17 +8,17 @@ namespace switchyard::formats {
 inline constexpr int kInt4Zero = 8;
 
 /// Two's-complement nibble <-> offset binary: the same bit flips both ways.
-SWITCHYARD_BOTH constexpr u8 flip_int4_sign(u8 code) {
-  return static_cast<u8>((code ^ 8) & 0xf);
+SWITCHYARD_BOTH constexpr uint8 flip_int4_sign(uint8 code) {
+  return static_cast<uint8>((code ^ 8) & 0xf);
 }
 
 /// Nearest code of value / scale + zero, ties to even before the zero point is added; saturates.
-SWITCHYARD_BOTH constexpr u8 encode_int4(float value, float scale, int zero = kInt4Zero) {
+SWITCHYARD_BOTH constexpr uint8 encode_int4(float value, float scale, int zero = kInt4Zero) {
   const float steps = value / scale;
   const float clamped = steps < -16 ? -16.0F : (steps > 16 ? 16.0F : steps);
   constexpr float kToInteger = 0x1.8p23F;  // adding it leaves no fraction bits
   const int code = static_cast<int>((clamped + kToInteger) - kToInteger) + zero;
-  return static_cast<u8>(code < 0 ? 0 : (code > 15 ? 15 : code));
+  return static_cast<uint8>(code < 0 ? 0 : (code > 15 ? 15 : code));
 }
 
 }  // namespace switchyard::formats

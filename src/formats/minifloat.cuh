@@ -8,29 +8,29 @@ namespace switchyard::formats {
 
 struct Minifloat {
   int exponent_bits, mantissa_bits;
-  u32 largest;   // code of the largest finite value
-  u32 overflow;  // code of everything beyond it: infinity, or `largest` where we saturate
-  u32 nan;       // code that NaN becomes, whatever its sign
+  uint32 largest;   // code of the largest finite value
+  uint32 overflow;  // code of everything beyond it: infinity, or `largest` where we saturate
+  uint32 nan;       // code that NaN becomes, whatever its sign
   SWITCHYARD_BOTH constexpr int bias() const { return (1 << (exponent_bits - 1)) - 1; }
-  SWITCHYARD_BOTH constexpr u32 sign() const { return 1U << (exponent_bits + mantissa_bits); }
+  SWITCHYARD_BOTH constexpr uint32 sign() const { return 1U << (exponent_bits + mantissa_bits); }
 };
 
 template <class Float>
 struct Ieee;
 template <>
 struct Ieee<float> {
-  using Bits = u32;
+  using Bits = uint32;
   static constexpr int kExponentBits = 8, kMantissaBits = 23;
 };
 template <>
 struct Ieee<double> {
-  using Bits = u64;
+  using Bits = uint64;
   static constexpr int kExponentBits = 11, kMantissaBits = 52;
 };
 
 /// Code of the value nearest to `value`; -0 keeps its sign, NaN becomes kTo.nan.
 template <Minifloat kTo, class Float>
-SWITCHYARD_BOTH constexpr u32 encode(Float value) {
+SWITCHYARD_BOTH constexpr uint32 encode(Float value) {
   using From = Ieee<Float>;
   using Bits = typename From::Bits;
   constexpr int kWidth = 1 + From::kExponentBits + From::kMantissaBits;
@@ -39,7 +39,7 @@ SWITCHYARD_BOTH constexpr u32 encode(Float value) {
 
   const Bits bits = bits_as<Bits>(value);
   const Bits magnitude = bits & ~(Bits{1} << (kWidth - 1));
-  const u32 sign = magnitude == bits ? 0 : kTo.sign();
+  const uint32 sign = magnitude == bits ? 0 : kTo.sign();
   if (magnitude > ((Bits{1} << From::kExponentBits) - 1) * kHidden) return kTo.nan;
 
   Bits mantissa = magnitude & (kHidden - 1);
@@ -62,28 +62,28 @@ SWITCHYARD_BOTH constexpr u32 encode(Float value) {
   const Bits rest = mantissa & (2 * half - 1);
   const bool up = rest > half || (rest == half && (kept & 1) != 0);
   // A carry out of the mantissa moves into the exponent, as it should.
-  const u32 code = (static_cast<u32>(exponent - 1) << kTo.mantissa_bits) + static_cast<u32>(kept) +
-                   static_cast<u32>(up);
+  const uint32 code = (static_cast<uint32>(exponent - 1) << kTo.mantissa_bits) +
+                      static_cast<uint32>(kept) + static_cast<uint32>(up);
   return sign | (code > kTo.largest ? kTo.overflow : code);
 }
 
 /// The value of a code, exact; for formats whose values are all normal f32.
 template <Minifloat kFrom>
-SWITCHYARD_BOTH constexpr float decode(u32 code) {
+SWITCHYARD_BOTH constexpr float decode(uint32 code) {
   static_assert(kFrom.exponent_bits < 8);
   constexpr int kRebias = 127 - kFrom.bias();
-  const u32 magnitude = code & (kFrom.sign() - 1);
-  const u32 sign = (code & kFrom.sign()) != 0 ? 0x80000000U : 0U;
+  const uint32 magnitude = code & (kFrom.sign() - 1);
+  const uint32 sign = (code & kFrom.sign()) != 0 ? 0x80000000U : 0U;
   if (magnitude > kFrom.largest)
     return bits_as<float>(sign | (magnitude == kFrom.overflow ? 0x7f800000U : 0x7fc00000U));
   if ((magnitude >> kFrom.mantissa_bits) == 0) {
     constexpr float kSmallest =
-        bits_as<float>(static_cast<u32>(1 + kRebias - kFrom.mantissa_bits) << 23);
+        bits_as<float>(static_cast<uint32>(1 + kRebias - kFrom.mantissa_bits) << 23);
     const float value = static_cast<float>(magnitude) * kSmallest;
     return sign != 0 ? -value : value;
   }
   return bits_as<float>(
-      sign | ((magnitude << (23 - kFrom.mantissa_bits)) + (static_cast<u32>(kRebias) << 23)));
+      sign | ((magnitude << (23 - kFrom.mantissa_bits)) + (static_cast<uint32>(kRebias) << 23)));
 }
 
 }  // namespace switchyard::formats
