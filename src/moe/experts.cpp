@@ -90,10 +90,7 @@ struct Row {
 Row describe(const ExpertsInput& input, std::int64_t row) {
   const Groups* groups = input.groups;
   if (groups == nullptr) return {.expert = 0, .token = row, .weight = 1};
-  const std::int32_t* end =
-      std::upper_bound(groups->active, groups->active + groups->active_count, row,
-                       [&](std::int64_t r, std::int32_t e) { return r < groups->offsets[e]; });
-  return {.expert = *(end - 1),
+  return {.expert = expert_of_row(*groups, row),
           .token = groups->token_of_row[row],
           .weight = input.router_weights[groups->slot_of_row[row]]};
 }
@@ -177,22 +174,22 @@ ExpertsPlan plan_experts(const MoeConfig& config, const ExpertWeights& experts, 
   plan.out = arena.take<float>(rows * plan.down.gemm.out());
 
   const std::int64_t in = plan.gate_up.gemm.in(), mid = plan.down.gemm.in();
-  steps.push_back({.op = "quantize",
-                   .variant = fmt::format("{} input to {}, {}", name,
-                                          switchyard::name(plan.gate_up.format),
-                                          plan.input_per_row ? "row by row" : "token by token"),
-                   .bytes = inputs * in * 8,
-                   .flops = 0,
-                   .out = plan.gate_up.operand.f32});
+  steps.push_back(
+      {.op = "quantize",
+       .variant = fmt::format("{} input to {}, {}", name, switchyard::name(plan.gate_up.format),
+                              plan.input_per_row ? "row by row" : "token by token"),
+       .bytes = inputs * in * 8,
+       .flops = 0,
+       .out = plan.gate_up.operand.f32});
   steps.push_back(gemm_step(fmt::format("{} gate_up", name), plan.gate_up.gemm, experts.gate_up,
                             rows, plan.gate_up_out));
-  steps.push_back({.op = "activation",
-                   .variant = fmt::format("{} {}, to {}", name,
-                                          switchyard::name(plan.activation.kind),
-                                          switchyard::name(plan.down.format)),
-                   .bytes = rows * (plan.gate_up.gemm.out() + mid) * 4,
-                   .flops = 0,
-                   .out = plan.down.operand.f32});
+  steps.push_back(
+      {.op = "activation",
+       .variant = fmt::format("{} {}, to {}", name, switchyard::name(plan.activation.kind),
+                              switchyard::name(plan.down.format)),
+       .bytes = rows * (plan.gate_up.gemm.out() + mid) * 4,
+       .flops = 0,
+       .out = plan.down.operand.f32});
   steps.push_back(
       gemm_step(fmt::format("{} down", name), plan.down.gemm, experts.down, rows, plan.out));
   return plan;

@@ -19,8 +19,8 @@ namespace switchyard::moe {
 
 /// GEMM inputs in the forms that the GEMM reads (grouped_gemm/simd.h), padded columns.
 struct OperandSlices {
-  Slice f32;           ///< [rows, padded]
-  Slice codes, scales; ///< [rows, padded] i16, [rows, padded / 16] f32; empty if never read
+  Slice f32;            ///< [rows, padded]
+  Slice codes, scales;  ///< [rows, padded] i16, [rows, padded / 16] f32; empty if never read
 };
 
 /// One GEMM and how its input is made.
@@ -28,7 +28,7 @@ struct InputPlan {
   grouped_gemm::CpuGemm gemm;
   const float* factor = nullptr;  ///< [E or 1, in]
   bool factor_per_expert = false;
-  const float* bias = nullptr;    ///< [E, out]
+  const float* bias = nullptr;  ///< [E, out]
   ActivationFormat format = ActivationFormat::f32;
   std::optional<float> input_scale;
   OperandSlices operand;
@@ -54,7 +54,7 @@ ExpertsPlan plan_experts(const MoeConfig& config, const ExpertWeights& experts, 
 struct ExpertsInput {
   const Groups* groups = nullptr;
   std::int64_t tokens = 0;
-  const float* v = nullptr;             ///< [T, v_stride]
+  const float* v = nullptr;  ///< [T, v_stride]
   std::int64_t v_stride = 0;
   const float* router_weights = nullptr;  ///< [T, K], by slot_of_row
 };

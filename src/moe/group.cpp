@@ -23,6 +23,13 @@ std::int32_t destination(const MoeConfig& config, const std::int32_t* ids, const
 
 }  // namespace
 
+std::int32_t expert_of_row(const Groups& groups, std::int64_t row) {
+  const std::int32_t* end =
+      std::upper_bound(groups.active, groups.active + groups.active_count, row,
+                       [&](std::int64_t r, std::int32_t e) { return r < groups.offsets[e]; });
+  return *(end - 1);
+}
+
 GroupSlices plan_groups(Arena& arena, std::int64_t local_experts, std::int64_t slots) {
   return {.offsets = arena.take<std::int32_t>(local_experts + 1),
           .active = arena.take<std::int32_t>(local_experts),

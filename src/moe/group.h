@@ -14,14 +14,17 @@ inline constexpr std::int32_t kZeroExpert = -2;  ///< the expert's output is its
 
 /// The batch's (token, slot) pairs grouped by local expert, stable in (token, slot).
 struct Groups {
-  std::int32_t* offsets;        ///< [E + 1]  rows of expert e: [offsets[e], offsets[e + 1])
-  std::int32_t* active;         ///< [E]  the first active_count: experts that have rows
-  std::int32_t* token_of_row;   ///< [T K]
-  std::int32_t* slot_of_row;    ///< [T K]  token * K + slot
-  std::int32_t* row_of_slot;    ///< [T K]  a row, kNoRow or kZeroExpert
+  std::int32_t* offsets;       ///< [E + 1]  rows of expert e: [offsets[e], offsets[e + 1])
+  std::int32_t* active;        ///< [E]  the first active_count: experts that have rows
+  std::int32_t* token_of_row;  ///< [T K]
+  std::int32_t* slot_of_row;   ///< [T K]  token * K + slot
+  std::int32_t* row_of_slot;   ///< [T K]  a row, kNoRow or kZeroExpert
   std::int64_t active_count = 0;
   std::int64_t rows = 0;
 };
+
+/// The expert whose group holds `row`.
+std::int32_t expert_of_row(const Groups& groups, std::int64_t row);
 
 struct GroupSlices {
   Slice offsets, active, token_of_row, slot_of_row, row_of_slot;

@@ -36,15 +36,15 @@ struct PlanState {
   moe::ExpertsPlan experts;  ///< routed
   moe::ExpertsPlan shared;
 
-  moe::Slice tokens;      ///< [T, H + pad]  f32
-  moe::Slice latent;      ///< [T, L + pad]  f32; `tokens` without a latent projection
-  moe::Slice logits;      ///< [T, E + zero experts]  f32
-  moe::Slice ids;         ///< [T, K]  i32
-  moe::Slice weights;     ///< [T, K]  f32
-  moe::Slice route;       ///< a router's scratch, one part a thread
+  moe::Slice tokens;   ///< [T, H + pad]  f32
+  moe::Slice latent;   ///< [T, L + pad]  f32; `tokens` without a latent projection
+  moe::Slice logits;   ///< [T, E + zero experts]  f32
+  moe::Slice ids;      ///< [T, K]  i32
+  moe::Slice weights;  ///< [T, K]  f32
+  moe::Slice route;    ///< a router's scratch, one part a thread
   moe::GroupSlices group;
-  moe::Slice combined;    ///< [T, W + pad]  f32, W = expert width
-  moe::Slice result;      ///< [T, H]  f32; `combined` without a latent projection
+  moe::Slice combined;  ///< [T, W + pad]  f32, W = expert width
+  moe::Slice result;    ///< [T, H]  f32; `combined` without a latent projection
 };
 
 }  // namespace switchyard
