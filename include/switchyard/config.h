@@ -8,7 +8,7 @@ namespace switchyard {
 
 /// How logits z [E] become K experts and their weights. p is the score, b the correction bias.
 enum class RoutingMethod {
-  softmax,              ///< top-k of softmax(z), weights p as they are (or p / sum: `renormalize`)
+  softmax,              ///< top-k of softmax(z), weights p as they are
   softmax_renormalize,  ///< top-k of softmax(z), p / sum p. Mixtral, Qwen3
   topk_softmax,         ///< top-k of z, softmax over the K. gpt-oss (the same weights)
   deepseek_v2,          ///< softmax; groups by their maximum
@@ -31,8 +31,10 @@ enum class RoutingMethod {
 struct Routing {
   RoutingMethod method = RoutingMethod::softmax_renormalize;
   int groups = 1, topk_groups = 1;
-  float scaling = 1;
-  bool renormalize = true;  ///< deepseek and sigmoid families: divide by the sum (norm_topk_prob)
+  float scaling = 1;  ///< multiplies every method's weights but load_balanced's
+  /// p / sum p or p (norm_topk_prob): deepseek_v2, deepseek_v3, sigmoid_bias, sqrt_softplus_bias,
+  /// hash. The other methods do what their line says.
+  bool renormalize = true;
   int zero_experts = 0;     ///< ids E..E+n-1 return their input (identity experts)
 
   friend bool operator==(const Routing&, const Routing&) = default;
@@ -90,7 +92,9 @@ struct MoeConfig {
   int shared_intermediate = 0;  ///< shared expert's I; 0 = none
   bool shared_gate = false;     ///< shared expert times sigmoid(x . gate)
   float norm_epsilon = 1e-6F;   ///< latent MoE's RMSNorm, if the weights have one
-  std::vector<int> expert_map;  ///< [E] local expert or -1 (another rank); empty = identity
+  /// [E] local expert or -1 (another rank); empty = identity. May go on for the zero experts:
+  /// 0 = here, -1 = another rank; without these entries they are here.
+  std::vector<int> expert_map;
 
   int expert_width() const noexcept { return latent > 0 ? latent : hidden; }
   friend bool operator==(const MoeConfig&, const MoeConfig&) = default;
