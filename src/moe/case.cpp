@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "base/random.h"
 #include "formats/convert.h"
-#include "moe/slice.h"
+#include "moe/parts.h"
 #include "ops/route/problem.h"
 #include "switchyard/problem.h"
 

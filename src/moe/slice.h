@@ -1,26 +1,50 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string>
 
-#include "switchyard/weights.h"
+#include "base/math.h"
 
-/// Tensor-parallel parts of quantised matrices: bytes are copied, nothing is quantised again.
 namespace switchyard::moe {
 
-struct Range {
-  std::int64_t first = 0, count = 0;
+/// A byte range of the workspace.
+struct Slice {
+  std::int64_t offset = 0, bytes = 0;
+
+  template <class T>
+  T* in(std::span<std::byte> workspace) const noexcept {
+    return reinterpret_cast<T*>(workspace.data() + offset);
+  }
+  friend bool operator==(const Slice&, const Slice&) = default;
 };
 
-/// Rank's share of an extent in whole `unit`s; shares differ by one unit at most.
-/// Throws InvalidArgument if the extent is not whole units, or has fewer units than ranks.
-Range share(std::int64_t extent, std::int64_t unit, int rank, int ranks);
+/// Lays slices out one after the other, 64-byte aligned.
+class Arena {
+ public:
+  template <class T>
+  Slice take(std::int64_t count) {
+    const Slice slice{.offset = top_, .bytes = count * static_cast<std::int64_t>(sizeof(T))};
+    top_ = round_up<std::int64_t>(top_ + slice.bytes, 64);
+    highest_ = std::max(highest_, top_);
+    return slice;
+  }
+  std::int64_t top() const noexcept { return top_; }
+  /// Frees everything after `top`: what was there is dead when the next slices are written.
+  void rewind(std::int64_t top) noexcept { top_ = top; }
+  std::int64_t bytes() const noexcept { return highest_; }
 
-/// The step in which I can be split: rows of `gate_up` in each part, and columns of `down`.
-std::int64_t split_unit(const WeightFormat& format) noexcept;
+ private:
+  std::int64_t top_ = 0, highest_ = 0;
+};
 
-/// Rows `range` of each of `parts` equal parts (gate and up).
-ExpertMatrix slice_rows(const ExpertMatrix& matrix, int parts, Range range);
-/// Columns `range`; the bias is copied whole.
-ExpertMatrix slice_columns(const ExpertMatrix& matrix, Range range);
+/// One line of `explain`.
+struct Step {
+  std::string op, variant;
+  std::int64_t bytes = 0, flops = 0;  ///< read and written, and useful work, at max_tokens
+  Slice out;
+};
 
 }  // namespace switchyard::moe

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory_resource>
 #include <span>
 #include <string>
 #include <string_view>
@@ -71,5 +72,12 @@ struct Chosen {
 /// The definition, f64. An expert whose logit (or biased score) is NaN is never chosen; slots for
 /// which no expert is left get id -1 and weight 0.
 Chosen reference(const Problem& problem, const Inputs& inputs);
+
+/// The same for token `token` of `inputs` alone, ids and weights [K], with every temporary from
+/// `memory`: at most scratch_bytes().
+MoeCounters reference_token(const Problem& problem, const Inputs& inputs, std::int64_t token,
+                            std::span<std::int32_t> ids, std::span<double> weights,
+                            std::pmr::memory_resource& memory);
+std::int64_t scratch_bytes(const Problem& problem) noexcept;
 
 }  // namespace switchyard::route

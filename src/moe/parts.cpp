@@ -1,4 +1,4 @@
-#include "moe/slice.h"
+#include "moe/parts.h"
 
 #include <algorithm>
 #include <cstring>
