@@ -8,7 +8,7 @@ namespace switchyard {
 
 /// How logits z [E] become K experts and their weights. p is the score, b the correction bias.
 enum class RoutingMethod {
-  softmax,              ///< top-k of softmax(z), weights p as they are (or p / sum: `renormalize`)
+  softmax,              ///< top-k of softmax(z), weights p as they are
   softmax_renormalize,  ///< top-k of softmax(z), p / sum p. Mixtral, Qwen3
   topk_softmax,         ///< top-k of z, softmax over the K. gpt-oss (the same weights)
   deepseek_v2,          ///< softmax; groups by their maximum
@@ -31,9 +31,11 @@ enum class RoutingMethod {
 struct Routing {
   RoutingMethod method = RoutingMethod::softmax_renormalize;
   int groups = 1, topk_groups = 1;
-  float scaling = 1;
-  bool renormalize = true;  ///< deepseek and sigmoid families: divide by the sum (norm_topk_prob)
-  int zero_experts = 0;     ///< ids E..E+n-1 return their input (identity experts)
+  float scaling = 1;  ///< multiplies every method's weights but load_balanced's
+  /// p / sum p or p (norm_topk_prob): deepseek_v2, deepseek_v3, sigmoid_bias, sqrt_softplus_bias,
+  /// hash. The other methods do what their line says.
+  bool renormalize = true;
+  int zero_experts = 0;  ///< ids E..E+n-1 return their input (identity experts)
 
   friend bool operator==(const Routing&, const Routing&) = default;
 };
@@ -71,7 +73,10 @@ struct Activation {
 /// The kind with its family's constants (swiglu_oai 1.702/1/7, swiglu_clamp limit 10, ...).
 Activation activation(ActivationKind kind) noexcept;
 
-/// What the input of each GEMM is rounded to. `bf16` and `fp16` are the W4A16 family.
+/// What the input of each GEMM is rounded to. `bf16` and `fp16` are the W4A16 family. fp8_tensor
+/// and nvfp4 use one static scale, the largest input_scale of the experts; without one, each row
+/// has a scale of its own values. Inputs of weights without scales are stored as bf16, never
+/// quantised.
 enum class ActivationFormat { f32, bf16, fp16, fp8_tensor, fp8_token, fp8_block, nvfp4, mxfp8 };
 
 /// One MoE layer's mathematics, independent of weights and batch.
@@ -90,7 +95,9 @@ struct MoeConfig {
   int shared_intermediate = 0;  ///< shared expert's I; 0 = none
   bool shared_gate = false;     ///< shared expert times sigmoid(x . gate)
   float norm_epsilon = 1e-6F;   ///< latent MoE's RMSNorm, if the weights have one
-  std::vector<int> expert_map;  ///< [E] local expert or -1 (another rank); empty = identity
+  /// [E] local expert or -1 (another rank); empty = identity. May go on for the zero experts:
+  /// 0 = here, -1 = another rank; without these entries they are here.
+  std::vector<int> expert_map;
 
   int expert_width() const noexcept { return latent > 0 ? latent : hidden; }
   friend bool operator==(const MoeConfig&, const MoeConfig&) = default;

@@ -35,6 +35,10 @@ void swizzle_scales(ScaleLayout layout, std::int64_t batch, std::int64_t rows, s
                     std::span<const std::uint8_t> linear, std::span<std::uint8_t> swizzled);
 void unswizzle_scales(ScaleLayout layout, std::int64_t batch, std::int64_t rows, std::int64_t cols,
                       std::span<const std::uint8_t> swizzled, std::span<std::uint8_t> linear);
+/// [parts, rows, cols], each part in `layout` -> one matrix [parts * rows, cols] in `layout`,
+/// without the padding between parts.
+void merge_scales(ScaleLayout layout, std::int64_t parts, std::int64_t rows, std::int64_t cols,
+                  std::span<const std::uint8_t> in, std::span<std::uint8_t> out);
 
 /// x [T, n] f32 | bf16 | f16 -> codes [T, n] f4_e2m1, scales (bytes in `layout`);
 /// encode_scale = 2688 / amax(x) is the usual choice.

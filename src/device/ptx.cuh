@@ -6,13 +6,13 @@
 
 namespace switchyard::ptx {
 
-__device__ inline u32 smem_u32(const void* pointer) {
-  return static_cast<u32>(__cvta_generic_to_shared(pointer));
+__device__ inline uint32 smem_u32(const void* pointer) {
+  return static_cast<uint32>(__cvta_generic_to_shared(pointer));
 }
 
 // --- mbarrier [9.7.13.15] ---------------------------------------------------------------------
 
-__device__ inline void mbarrier_init(u32 barrier, u32 arrivals) {
+__device__ inline void mbarrier_init(uint32 barrier, uint32 arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
 }
 
@@ -21,23 +21,23 @@ __device__ inline void fence_mbarrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-__device__ inline void mbarrier_arrive(u32 barrier) {
+__device__ inline void mbarrier_arrive(uint32 barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
 /// Arrives and announces `bytes` that copies will deliver.
-__device__ inline void mbarrier_arrive_expect(u32 barrier, u32 bytes) {
+__device__ inline void mbarrier_arrive_expect(uint32 barrier, uint32 bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                : "memory");
 }
 
 /// Arrives once this thread's earlier cp.async copies have landed.
-__device__ inline void mbarrier_arrive_copies(u32 barrier) {
+__device__ inline void mbarrier_arrive_copies(uint32 barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
-__device__ inline bool mbarrier_try_wait(u32 barrier, u32 parity) {
-  u32 done;
+__device__ inline bool mbarrier_try_wait(uint32 barrier, uint32 parity) {
+  uint32 done;
   asm volatile(
       "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
       : "=r"(done)
@@ -49,7 +49,7 @@ __device__ inline bool mbarrier_try_wait(u32 barrier, u32 parity) {
 // --- copies -----------------------------------------------------------------------------------
 
 /// `bytes` (a multiple of 16) from global to shared memory by the copy engine [cp.async.bulk].
-__device__ inline void copy_bulk(u32 to, const void* from, u32 bytes, u32 barrier) {
+__device__ inline void copy_bulk(uint32 to, const void* from, uint32 bytes, uint32 barrier) {
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
       "l"(from), "r"(bytes), "r"(barrier)
@@ -57,7 +57,7 @@ __device__ inline void copy_bulk(u32 to, const void* from, u32 bytes, u32 barrie
 }
 
 /// The same for data that is read once: evicted first from L2.
-__device__ inline void copy_bulk_streaming(u32 to, const void* from, u32 bytes, u32 barrier, u64 policy) {
+__device__ inline void copy_bulk_streaming(uint32 to, const void* from, uint32 bytes, uint32 barrier, uint64 policy) {
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
           to),
@@ -65,14 +65,14 @@ __device__ inline void copy_bulk_streaming(u32 to, const void* from, u32 bytes, 
       : "memory");
 }
 
-__device__ inline u64 policy_evict_first() {
-  u64 policy;
+__device__ inline uint64 policy_evict_first() {
+  uint64 policy;
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   return policy;
 }
 
 /// 16 bytes; zeros instead if `bytes` is 0.
-__device__ inline void copy_16(u32 to, const void* from, u32 bytes) {
+__device__ inline void copy_16(uint32 to, const void* from, uint32 bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
 
@@ -85,21 +85,21 @@ __device__ inline void fence_proxy_async() { asm volatile("fence.proxy.async.sha
 __device__ inline void wait_previous_kernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 __device__ inline void launch_dependents() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 
-__device__ inline u32 load_acquire(const u32* address) {
-  u32 value;
+__device__ inline uint32 load_acquire(const uint32* address) {
+  uint32 value;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
   return value;
 }
-__device__ inline void store_release(u32* address, u32 value) {
+__device__ inline void store_release(uint32* address, uint32 value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }
-__device__ inline u32 add_acq_rel(u32* address, u32 value) {
-  u32 old;
+__device__ inline uint32 add_acq_rel(uint32* address, uint32 value) {
+  uint32 old;
   asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;" : "=r"(old) : "l"(address), "r"(value) : "memory");
   return old;
 }
 
-__device__ inline void bar_sync(u32 id, u32 threads) {
+__device__ inline void bar_sync(uint32 id, uint32 threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
@@ -118,7 +118,7 @@ struct WgmmaBf16;
 
 template <>
 struct WgmmaBf16<8> {
-  __device__ static void run(float (&d)[4], u64 a, u64 b) {
+  __device__ static void run(float (&d)[4], uint64 a, uint64 b) {
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3}, "
@@ -130,7 +130,7 @@ struct WgmmaBf16<8> {
 
 template <>
 struct WgmmaBf16<16> {
-  __device__ static void run(float (&d)[8], u64 a, u64 b) {
+  __device__ static void run(float (&d)[8], uint64 a, uint64 b) {
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7}, "
@@ -143,7 +143,7 @@ struct WgmmaBf16<16> {
 
 template <>
 struct WgmmaBf16<32> {
-  __device__ static void run(float (&d)[16], u64 a, u64 b) {
+  __device__ static void run(float (&d)[16], uint64 a, uint64 b) {
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
@@ -157,7 +157,7 @@ struct WgmmaBf16<32> {
 
 template <>
 struct WgmmaBf16<64> {
-  __device__ static void run(float (&d)[32], u64 a, u64 b) {
+  __device__ static void run(float (&d)[32], uint64 a, uint64 b) {
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
@@ -174,7 +174,7 @@ struct WgmmaBf16<64> {
 
 template <>
 struct WgmmaBf16<128> {
-  __device__ static void run(float (&d)[64], u64 a, u64 b) {
+  __device__ static void run(float (&d)[64], uint64 a, uint64 b) {
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
@@ -199,7 +199,7 @@ struct WgmmaBf16<128> {
 
 template <>
 struct WgmmaBf16<256> {
-  __device__ static void run(float (&d)[128], u64 a, u64 b) {
+  __device__ static void run(float (&d)[128], uint64 a, uint64 b) {
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "

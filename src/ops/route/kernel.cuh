@@ -13,9 +13,9 @@ namespace switchyard::route {
 constexpr float kMinusInfinity = -__builtin_huge_valf();
 
 /// Orders floats as unsigned integers; NaN below everything.
-__device__ inline u32 order_key(float value) {
+__device__ inline uint32 order_key(float value) {
   if (value != value) return 0;
-  const u32 bits = __float_as_uint(value);
+  const uint32 bits = __float_as_uint(value);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
@@ -43,17 +43,17 @@ struct Selector {
   int lane;
 
   __device__ float logit(int token, int e) const {
-    const i64 at = static_cast<i64>(token) * args.experts + e;
+    const int64 at = static_cast<int64>(token) * args.experts + e;
     float z;
     if constexpr (kConfig.bf16_logits)
-      z = __uint_as_float(static_cast<u32>(static_cast<const u16*>(args.logits)[at]) << 16);
+      z = __uint_as_float(static_cast<uint32>(static_cast<const uint16*>(args.logits)[at]) << 16);
     else
       z = static_cast<const float*>(args.logits)[at];
     return args.logit_bias ? z + args.logit_bias[e] : z;
   }
 
   /// Keeps the best topk_groups groups by the sum of their two largest values.
-  __device__ void keep_groups(u32 (&key)[kConfig.per_lane]) {
+  __device__ void keep_groups(uint32 (&key)[kConfig.per_lane]) {
     constexpr int size = kConfig.group_size;
     float best = kMinusInfinity, second = kMinusInfinity;
     __syncwarp();
@@ -70,7 +70,7 @@ struct Selector {
       const float other = __shfl_sync(~0u, mine, g);
       better += other > mine || (other == mine && g < lane);
     }
-    const u32 kept = __ballot_sync(~0u, lane < kConfig.groups && better < kConfig.topk_groups);
+    const uint32 kept = __ballot_sync(~0u, lane < kConfig.groups && better < kConfig.topk_groups);
 #pragma unroll
     for (int j = 0; j < kConfig.per_lane; ++j) {
       const int e = j * 32 + lane;
@@ -80,7 +80,7 @@ struct Selector {
   }
 
   __device__ void run(int token, int& id, float& weight) {
-    u32 key[kConfig.per_lane];
+    uint32 key[kConfig.per_lane];
     float p[kConfig.per_lane], largest = kMinusInfinity;
 #pragma unroll
     for (int j = 0; j < kConfig.per_lane; ++j) {
@@ -105,13 +105,13 @@ struct Selector {
 
     id = -1, weight = 0;
     for (int slot = 0; slot < kConfig.top_k; ++slot) {
-      u32 best = 0;
+      uint32 best = 0;
       int at = 0;
 #pragma unroll
       for (int j = 0; j < kConfig.per_lane; ++j)
         if (key[j] > best) best = key[j], at = j;
-      const u32 top = __reduce_max_sync(~0u, best);
-      const u32 expert = __reduce_min_sync(~0u, best == top ? static_cast<u32>(at * 32 + lane) : ~0u);
+      const uint32 top = __reduce_max_sync(~0u, best);
+      const uint32 expert = __reduce_min_sync(~0u, best == top ? static_cast<uint32>(at * 32 + lane) : ~0u);
       float value = 0;
 #pragma unroll
       for (int j = 0; j < kConfig.per_lane; ++j)
@@ -137,7 +137,7 @@ struct Selector {
 template <Config kConfig>
 __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_constant__ Args args) {
   extern __shared__ float scratch[];               // [32, E] if there are groups
-  __shared__ u32 tokens_of[Config::kMaxExperts][4];
+  __shared__ uint32 tokens_of[Config::kMaxExperts][4];
   __shared__ int first[Config::kMaxExperts];       // first row
   __shared__ int warp_total[2][32];
   __shared__ short id_of[Config::kMaxTokens * kConfig.top_k];  // local expert or -1

@@ -1,5 +1,5 @@
 // What host and device share of routing small batches: logits -> experts, weights and the lists that
-// dense_moe walks.
+// fused_moe walks.
 #pragma once
 
 #include "device/types.cuh"
@@ -22,7 +22,7 @@ struct Args {
   int* block_row;              // [B + 1] first row of each block
   int* row_token;              // [R]     ascending within an expert
   float* row_weight;           // [R]
-  u32* flag;                   // [flags] cleared for the kernel that follows
+  uint32* flag;                   // [flags] cleared for the kernel that follows
   int tokens, experts, flags;
   float scaling;
 };

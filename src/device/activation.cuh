@@ -1,0 +1,68 @@
+#pragma once
+
+#include "device/types.cuh"
+
+// The layer's activations, for float and double, on the host and in kernels. `Math` supplies exp,
+// tanh and erf: base/math.h on the host, fast forms on the device. A NaN goes through all of them.
+
+namespace switchyard::device {
+
+template <class Math, class T>
+SWITCHYARD_BOTH constexpr T sigmoid(T x) {
+  return T(1) / (T(1) + Math::exp(-x));
+}
+
+template <class Math, class T>
+SWITCHYARD_BOTH constexpr T silu(T x) {
+  return x * sigmoid<Math>(x);
+}
+
+template <class T>
+SWITCHYARD_BOTH constexpr T relu(T x) {
+  return x < T(0) ? T(0) : x;
+}
+
+template <class T>
+SWITCHYARD_BOTH constexpr T at_most(T x, T limit) {
+  return x > limit ? limit : x;
+}
+
+template <class T>
+SWITCHYARD_BOTH constexpr T clamp(T x, T limit) {
+  return x < -limit ? -limit : at_most(x, limit);
+}
+
+/// x Phi(x)
+template <class Math, class T>
+SWITCHYARD_BOTH constexpr T gelu(T x) {
+  return T(0.5) * x * (T(1) + Math::erf(x * T(0.70710678118654752440)));
+}
+
+/// The tanh approximation of gelu.
+template <class Math, class T>
+SWITCHYARD_BOTH constexpr T gelu_tanh(T x) {
+  constexpr T kSqrt2OverPi = T(0.79788456080286535588);
+  return T(0.5) * x * (T(1) + Math::tanh(kSqrt2OverPi * (x + T(0.044715) * x * x * x)));
+}
+
+/// gpt-oss: g' sigmoid(alpha g') (u' + beta) with g' = min(g, limit), u' = clamp(u, +-limit).
+template <class Math, class T>
+SWITCHYARD_BOTH constexpr T swiglu_oai(T gate, T up, T alpha, T beta, T limit) {
+  const T g = at_most(gate, limit);
+  return g * sigmoid<Math>(alpha * g) * (clamp(up, limit) + beta);
+}
+
+/// min(silu(g), limit) clamp(u, +-limit)
+template <class Math, class T>
+SWITCHYARD_BOTH constexpr T swiglu_step(T gate, T up, T limit) {
+  return at_most(silu<Math>(gate), limit) * clamp(up, limit);
+}
+
+/// Kimi-K3: beta tanh(g / beta) sigmoid(g) * linear_beta tanh(u / linear_beta)
+template <class Math, class T>
+SWITCHYARD_BOTH constexpr T situ(T gate, T up, T beta, T linear_beta) {
+  return beta * Math::tanh(gate / beta) * sigmoid<Math>(gate) * linear_beta *
+         Math::tanh(up / linear_beta);
+}
+
+}  // namespace switchyard::device

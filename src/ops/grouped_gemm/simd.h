@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+
+#include "switchyard/dtype.h"
+
+/// The inner loops of the CPU GEMM, compiled once per instruction set from one source. What they
+/// take is plain data: a file compiled for a newer CPU must not emit inline functions of the
+/// standard library, which the linker could then hand to everybody.
+namespace switchyard::grouped_gemm {
+
+/// One expert's matrix [out, in], by the formula at ExpertMatrix, without the global scale.
+struct MatrixView {
+  const std::uint8_t* elements = nullptr;
+  DType element = DType::f32;
+  const std::uint8_t* scales = nullptr;  ///< [ceil(out / scale_rows), groups]; null = 1
+  DType scale = DType::f32;
+  const std::uint8_t* zeros = nullptr;            ///< [out, groups]; null = 8 for u4
+  const std::int32_t* group_of_column = nullptr;  ///< [in]; null = column / scale_cols
+  std::int64_t out = 0, in = 0;
+  std::int64_t row_bytes = 0;
+  std::int64_t scale_rows = 1, scale_cols = 1;
+  std::int64_t groups = 0;
+  std::int64_t scale_row_bytes = 0;
+};
+
+/// Rows of f32, padded with zeros to a multiple of kPad columns.
+struct FloatRows {
+  const float* data = nullptr;
+  std::int64_t stride = 0;
+};
+inline constexpr int kPad = 128;
+
+/// Rows of 16-bit fixed point with one power of two for every 16 columns: what bf16 holds is kept
+/// but for values below 2^-7 of their block's largest. Padded with zeros to a multiple of kPad. Of
+/// 64 columns those with c % 4 = 0 come first, then 2, 1, 3: the order in which shifts and masks of
+/// 16-bit lanes bring out a 4-bit row.
+struct FixedRows {
+  const std::int16_t* codes = nullptr;  ///< [rows, stride]
+  const float* scales = nullptr;        ///< [rows, stride / 16]
+  std::int64_t stride = 0;
+};
+
+/// Rows of weights and activations that share a call: y[t * y_stride + r] for
+/// r in [0, rows) and t in [0, tokens); `index` names the activation rows (null = 0, 1, ...).
+struct Block {
+  std::int64_t first_row = 0, rows = 0;
+  const std::int32_t* index = nullptr;
+  std::int64_t tokens = 0;
+  float* y = nullptr;
+  std::int64_t y_stride = 0;
+};
+
+struct Kernels {
+  /// Weights of `row`, columns [first, first + count), first even; zeros up to a multiple of 16.
+  void (*decode)(const MatrixView& w, std::int64_t row, std::int64_t first, std::int64_t count,
+                 float* to);
+  /// Any format: decodes a panel of rows once, then multiplies it with every token.
+  void (*multiply)(const MatrixView& w, const FloatRows& x, const Block& block);
+  /// 4-bit formats of fixed_declines(): integer products, one conversion per 64 columns. Null
+  /// where the instruction set has no byte shuffle.
+  void (*multiply_fixed)(const MatrixView& w, const FixedRows& x, const Block& block);
+};
+
+extern const Kernels kBaseline;
+#if defined(__x86_64__)
+extern const Kernels kAvx2;
+#endif
+
+}  // namespace switchyard::grouped_gemm

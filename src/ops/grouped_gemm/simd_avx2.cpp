@@ -1,0 +1,8 @@
+#include "ops/grouped_gemm/simd_dot.h"
+#include "ops/grouped_gemm/simd_fixed.h"
+
+namespace switchyard::grouped_gemm {
+
+const Kernels kAvx2 = {.decode = decode, .multiply = multiply, .multiply_fixed = multiply_fixed};
+
+}  // namespace switchyard::grouped_gemm
