@@ -3,17 +3,19 @@
 //
 //   grid   one CTA an SM, all resident; 384 threads: copy warps and two consumer warpgroups
 //   smem   ring of {128 x 64 weight tile, block x 64 token tile}; f32 sums [tokens, 128] of phase 2
-//   work   phase 1 walks (block, row tile, k), phase 2 (row tile, block, k): each CTA takes an equal
-//          share of the k steps, wherever tile edges fall, so every SM reads the same number of bytes.
-//          A tile cut between CTAs is finished by the one that has its first step; the others hand
-//          over f32 partial sums, added in CTA order
+//   work   phase 1 walks (block, row tile, k), phase 2 (row tile, block, k): each CTA takes an
+//   equal
+//          share of the k steps, wherever tile edges fall, so every SM reads the same number of
+//          bytes. A tile cut between CTAs is finished by the one that has its first step; the
+//          others hand over f32 partial sums, added in CTA order
 //   reads  the weights of every expert that has tokens, once; limited by memory
 //   bits   the order of sums depends on the blocks alone: two runs give the same bits
 //
-// Weights are the A operand (64 rows a wgmma), the tokens of one block the B operand (8..64 columns).
-// In phase 2 one CTA keeps its output rows over all experts: no atomics, no finalize.
+// Weights are the A operand (64 rows a wgmma), the tokens of one block the B operand (8..64
+// columns). In phase 2 one CTA keeps its output rows over all experts: no atomics, no finalize.
 #pragma once
 
+#include "device/activation.cuh"
 #include "device/ptx.cuh"
 #include "ops/fused_moe/shared.cuh"
 
@@ -33,7 +35,8 @@ struct Share {
   int64 steps, next, end;
   int depth, workers;
 
-  __device__ Share(int tiles, int depth_) : steps(static_cast<int64>(tiles) * depth_), depth(depth_) {
+  __device__ Share(int tiles, int depth_)
+      : steps(static_cast<int64>(tiles) * depth_), depth(depth_) {
     workers = static_cast<int>(min(steps, static_cast<int64>(gridDim.x)));
     const int cta = min(static_cast<int>(blockIdx.x), workers);
     next = workers ? steps * cta / workers : 0;
@@ -49,7 +52,8 @@ struct Share {
     segment.tile = static_cast<int>(next / depth);
     segment.k_begin = static_cast<int>(next % depth);
     const int64 left = end - next;
-    segment.k_end = static_cast<int>(left < depth - segment.k_begin ? segment.k_begin + left : depth);
+    segment.k_end =
+        static_cast<int>(left < depth - segment.k_begin ? segment.k_begin + left : depth);
     next += segment.k_end - segment.k_begin;
     return true;
   }
@@ -73,26 +77,32 @@ struct Ring {
   }
 };
 
-__device__ inline float bf16_bits_to_f32(uint16 bits) { return __uint_as_float(static_cast<uint32>(bits) << 16); }
+__device__ inline float bf16_bits_to_f32(uint16 bits) {
+  return __uint_as_float(static_cast<uint32>(bits) << 16);
+}
 __device__ inline uint16 f32_to_bf16_bits(float value) {
   uint16 bits;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
   return bits;
 }
 
+struct FastMath {
+  __device__ static float exp(float x) { return __expf(x); }
+  __device__ static float tanh(float x) { return 1 - 2 / (1 + __expf(2 * x)); }
+};
+
 template <Activation kKind>
 __device__ inline float activate(float gate, float up, const Args& args) {
-  if constexpr (kKind == Activation::swiglu_oai) {
-    gate = fminf(gate, args.limit);
-    up = fminf(fmaxf(up, -args.limit), args.limit);
-    return gate / (1 + __expf(-args.alpha * gate)) * (up + args.beta);
-  } else {
-    return gate / (1 + __expf(-gate)) * up;
-  }
+  if constexpr (kKind == Activation::swiglu_oai)
+    return device::swiglu_oai<FastMath>(gate, up, args.alpha, args.beta, args.limit);
+  if constexpr (kKind == Activation::geglu_tanh) return device::gelu_tanh<FastMath>(gate) * up;
+  if constexpr (kKind == Activation::situ)
+    return device::situ<FastMath>(gate, up, args.beta, args.linear_beta);
+  return device::silu<FastMath>(gate) * up;
 }
 
-/// Streams the weight tiles of both phases; one thread. Phase 2's tiles follow without a pause: they
-/// wait for nobody.
+/// Streams the weight tiles of both phases; one thread. Phase 2's tiles follow without a pause:
+/// they wait for nobody.
 template <Config kConfig>
 __device__ void copy_weights(const Args& args, const Ring& ring, const int* expert, int count) {
   Cursor<kConfig.stages> cursor;
@@ -102,18 +112,21 @@ __device__ void copy_weights(const Args& args, const Ring& ring, const int* expe
     ring.wait(ring.empty + 8 * cursor.stage, cursor.phase ^ 1);
     ptx::mbarrier_arrive_expect(full, Config::kWeightBytes);
     ptx::copy_bulk_streaming(ring.data + cursor.stage * kConfig.stage_bytes(),
-                             base + tile * Config::kWeightBytes, Config::kWeightBytes, full, policy);
+                             base + tile * Config::kWeightBytes, Config::kWeightBytes, full,
+                             policy);
     cursor.advance();
   };
   Segment s;
   for (Share share(count * args.row_tiles1, args.k_tiles1); share.take(s);) {
-    const int64 tile = static_cast<int64>(expert[s.tile / args.row_tiles1]) * args.row_tiles1 + s.tile % args.row_tiles1;
+    const int64 tile = static_cast<int64>(expert[s.tile / args.row_tiles1]) * args.row_tiles1 +
+                       s.tile % args.row_tiles1;
     for (int k = s.k_begin; k < s.k_end; ++k) copy(args.gate_up, tile * args.k_tiles1 + k);
   }
   for (Share share(args.row_tiles2, count * args.k_tiles2); share.take(s);) {
     int a = s.k_begin / args.k_tiles2, k = s.k_begin % args.k_tiles2;
     for (int step = s.k_begin; step < s.k_end; ++step) {
-      copy(args.down, (static_cast<int64>(expert[a]) * args.row_tiles2 + s.tile) * args.k_tiles2 + k);
+      copy(args.down,
+           (static_cast<int64>(expert[a]) * args.row_tiles2 + s.tile) * args.k_tiles2 + k);
       if (++k == args.k_tiles2) k = 0, ++a;
     }
   }
@@ -129,8 +142,8 @@ struct TokenLoader {
   Cursor<kConfig.stages> cursor;
   int thread;
 
-  /// `steps` tiles of 64 columns from `column`; columns beyond `width` are zeros. Rows that are null
-  /// keep what is there: nothing reads their results.
+  /// `steps` tiles of 64 columns from `column`; columns beyond `width` are zeros. Rows that are
+  /// null keep what is there: nothing reads their results.
   __device__ void load(const uint16* const (&row)[kRows], int column, int width, int steps) {
     const int chunk = thread % 8;
     const uint32 offset = Config::kWeightBytes + (thread / 8) * 128 + ((chunk ^ (thread / 8)) << 4);
@@ -139,7 +152,9 @@ struct TokenLoader {
       ring.wait(ring.empty + 8 * cursor.stage, cursor.phase ^ 1);
 #pragma unroll
       for (int i = 0; i < kRows; ++i)
-        if (row[i]) ptx::copy_16(to + i * 1024, row[i] + (column < width ? column : 0), column < width ? 16 : 0);
+        if (row[i])
+          ptx::copy_16(to + i * 1024, row[i] + (column < width ? column : 0),
+                       column < width ? 16 : 0);
       ptx::mbarrier_arrive_copies(ring.full + 8 * cursor.stage);
       cursor.advance();
     }
@@ -153,7 +168,9 @@ struct TokenLoader {
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
         const int r = first[b] + thread / 8 + 8 * i;
-        row[i] = r < first[b + 1] ? args.tokens + static_cast<int64>(args.row_token[r]) * args.hidden : nullptr;
+        row[i] = r < first[b + 1]
+                     ? args.tokens + static_cast<int64>(args.row_token[r]) * args.hidden
+                     : nullptr;
       }
       load(row, s.k_begin * Config::kDepth, args.hidden, s.k_end - s.k_begin);
     }
@@ -230,7 +247,8 @@ struct Consumer {
 
   /// This CTA's slot for sums that another CTA finishes.
   __device__ float* slot(int cta) const {
-    return args.partial + static_cast<int64>(cta) * (Config::kRows * max(kConfig.tokens, kConfig.block));
+    return args.partial +
+           static_cast<int64>(cta) * (Config::kRows * max(kConfig.tokens, kConfig.block));
   }
   __device__ void publish(uint32 mark) const {
     __threadfence();
@@ -249,7 +267,6 @@ struct Consumer {
   __device__ void tile1(const Segment& s, int helpers_end) {
     float acc[kN / 2];
     multiply<kN>(acc, s.k_end - s.k_begin);
-    //STAMP 6
     if (s.k_begin > 0) {
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) slot(blockIdx.x)[i * kConsumers + thread] = acc[i];
@@ -315,7 +332,8 @@ struct Consumer {
     float bias[2] = {};
     if (kConfig.bias && k == 0)
       for (int i = 0; i < 2; ++i)
-        if (row + 8 * i < args.hidden) bias[i] = args.down_bias[static_cast<int64>(expert[b]) * args.hidden + row + 8 * i];
+        if (row + 8 * i < args.hidden)
+          bias[i] = args.down_bias[static_cast<int64>(expert[b]) * args.hidden + row + 8 * i];
 #pragma unroll
     for (int j = 0; j < kN / 4; ++j) {
       const int r = first[b] + j / 2 * 8 + lane() % 4 * 2 + j % 2;
@@ -356,7 +374,8 @@ struct Consumer {
         float4 sum = *reinterpret_cast<const float4*>(sums + t * Config::kSumStride + at);
 #pragma unroll 8
         for (int cta = blockIdx.x + 1; cta < end; ++cta) {
-          const float4 part = __ldcg(reinterpret_cast<const float4*>(slot(cta) + t * Config::kRows + at));
+          const float4 part =
+              __ldcg(reinterpret_cast<const float4*>(slot(cta) + t * Config::kRows + at));
           sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
         }
         store(t, s.tile * Config::kRows + at, sum);
@@ -397,7 +416,6 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
     }
     ptx::fence_mbarrier_init();
   }
-  //STAMP 0
   ptx::wait_previous_kernel();
   const int count = *args.block_count;
   for (int i = threadIdx.x; i <= count; i += Config::kThreads) {
@@ -405,7 +423,6 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
     first[i] = args.block_row[i];
   }
   __syncthreads();
-  //STAMP 1
 
   if (threadIdx.x < 128) {
     if (threadIdx.x == 0) {
@@ -414,24 +431,22 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
       TokenLoader<kConfig> loader{args, ring, first, {}, static_cast<int>(threadIdx.x) - 32};
       loader.phase1(count);
       wait_for_grid(args.arrived);
-      if (threadIdx.x == 32) { //STAMP32 7
-      }
       loader.phase2(count);
     }
   } else {
     float* sums = reinterpret_cast<float*>(smem + (ring.data - ptx::smem_u32(smem)) +
                                            kConfig.stages * kConfig.stage_bytes());
-    Consumer<kConfig> consumer{args, ring, expert, first, sums, {}, static_cast<int>(threadIdx.x) - 128};
+    Consumer<kConfig> consumer{
+        args, ring, expert, first, sums, {}, static_cast<int>(threadIdx.x) - 128};
     consumer.phase1(count);
-    //STAMP 2
     __threadfence();
     ptx::bar_sync(1, kConsumers);
     if (consumer.thread == 0) ptx::add_acq_rel(args.arrived, 1);
     consumer.phase2(count);
-    //STAMP 3
     if (count == 0)
       for (int64 i = static_cast<int64>(blockIdx.x) * kConsumers + consumer.thread;
-           i < static_cast<int64>(args.tokens_count) * args.hidden; i += static_cast<int64>(gridDim.x) * kConsumers)
+           i < static_cast<int64>(args.tokens_count) * args.hidden;
+           i += static_cast<int64>(gridDim.x) * kConsumers)
         args.out[i] = 0;
   }
 }

@@ -1,5 +1,5 @@
-// Routing for at most 128 tokens in one CTA: top-k of every token, one warp a token, then the experts
-// that have tokens, in order, each with its tokens, in order.
+// Routing for at most 128 tokens in one CTA: top-k of every token, one warp a token, then the
+// experts that have tokens, in order, each with its tokens, in order.
 //
 //   grid  1   block  1024   smem  ranked scores of the token at hand, for group selection
 //   reads T E logits, limited by latency; the same bits every run; ties go to the lower expert
@@ -15,7 +15,7 @@ constexpr float kMinusInfinity = -__builtin_huge_valf();
 /// Orders floats as unsigned integers; NaN below everything.
 __device__ inline uint32 order_key(float value) {
   if (value != value) return 0;
-  const uint32 bits = __float_as_uint(value);
+  const uint32 bits = __float_as_uint(value + 0.0f);  // -0 ties with 0
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
@@ -74,7 +74,7 @@ struct Selector {
 #pragma unroll
     for (int j = 0; j < kConfig.per_lane; ++j) {
       const int e = j * 32 + lane;
-      if (e < args.experts && !(kept >> (e / size) & 1)) key[j] = 1;  // below every number
+      if (e < args.experts && !(kept >> (e / size) & 1)) key[j] = 0;
     }
     __syncwarp();
   }
@@ -86,9 +86,11 @@ struct Selector {
     for (int j = 0; j < kConfig.per_lane; ++j) {
       const int e = j * 32 + lane;
       const bool inside = e < args.experts;
-      p[j] = inside ? score_of<kConfig.score>(logit(token, e)) : kMinusInfinity;
+      const float z = inside ? logit(token, e) : kMinusInfinity;
+      p[j] = score_of<kConfig.score>(z);
       if constexpr (kConfig.score == Score::softmax) largest = fmaxf(largest, p[j]);
-      const float ranked = inside && args.correction ? p[j] + args.correction[e] : p[j];
+      // Without a bias by the logit: scores saturate.
+      const float ranked = inside && args.correction ? p[j] + args.correction[e] : z;
       key[j] = inside ? order_key(ranked) : 0;
       if (kConfig.groups > 1 && inside) scratch[e] = ranked;
     }
@@ -111,7 +113,9 @@ struct Selector {
       for (int j = 0; j < kConfig.per_lane; ++j)
         if (key[j] > best) best = key[j], at = j;
       const uint32 top = __reduce_max_sync(~0u, best);
-      const uint32 expert = __reduce_min_sync(~0u, best == top ? static_cast<uint32>(at * 32 + lane) : ~0u);
+      if (top == 0) break;  // NaN or nothing left: the slot stays empty
+      const uint32 expert =
+          __reduce_min_sync(~0u, best == top ? static_cast<uint32>(at * 32 + lane) : ~0u);
       float value = 0;
 #pragma unroll
       for (int j = 0; j < kConfig.per_lane; ++j)
@@ -119,11 +123,10 @@ struct Selector {
       value = __shfl_sync(~0u, value, expert % 32);
       if (lane == slot) id = static_cast<int>(expert), weight = value;
     }
-    normalize(weight);
+    normalize(id >= 0, weight);
   }
 
-  __device__ void normalize(float& weight) const {
-    const bool mine = lane < kConfig.top_k;
+  __device__ void normalize(bool mine, float& weight) const {
     if constexpr (kConfig.normalize == Normalize::sum) {
       weight /= warp_sum(mine ? weight : 0) + 1e-20f;
     } else if constexpr (kConfig.normalize == Normalize::softmax) {
@@ -136,15 +139,14 @@ struct Selector {
 
 template <Config kConfig>
 __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_constant__ Args args) {
-  extern __shared__ float scratch[];               // [32, E] if there are groups
+  extern __shared__ float scratch[];  // [32, E] if there are groups
   __shared__ uint32 tokens_of[Config::kMaxExperts][4];
-  __shared__ int first[Config::kMaxExperts];       // first row
+  __shared__ int first[Config::kMaxExperts];  // first row
   __shared__ int warp_total[2][32];
   __shared__ short id_of[Config::kMaxTokens * kConfig.top_k];  // local expert or -1
   __shared__ float weight_of[Config::kMaxTokens * kConfig.top_k];
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
 
-  //STAMP 4
   for (int i = 0; i < 4; ++i) tokens_of[thread][i] = 0;
   for (int i = thread; i < args.flags; i += Config::kThreads) args.flag[i] = 0;
   ptx::launch_dependents();
@@ -155,7 +157,8 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
     float weight;
     Selector<kConfig>{args, scratch + warp * args.experts, lane}.run(token, id, weight);
     if (lane >= kConfig.top_k) continue;
-    const int local = id >= 0 && args.expert_map ? args.expert_map[id] : id;
+    const bool usable = id >= 0 && isfinite(weight);
+    const int local = !usable ? -1 : args.expert_map ? args.expert_map[id] : id;
     args.expert_ids[token * kConfig.top_k + lane] = id;
     args.expert_weights[token * kConfig.top_k + lane] = weight;
     id_of[token * kConfig.top_k + lane] = static_cast<short>(local);
@@ -195,7 +198,6 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
     args.row_token[row] = token;
     args.row_weight[row] = weight_of[pair];
   }
-  //STAMP 5
 }
 
 }  // namespace switchyard::route
