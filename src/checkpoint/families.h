@@ -10,7 +10,7 @@
 namespace switchyard::checkpoint {
 
 /// How a fused tensor [E, ., .] of gate and up is stored, where its shape does not tell.
-enum class FusedOrder { rows, columns };            ///< [E, 2I, H] | [E, H, 2I]
+enum class FusedOrder { rows, columns };             ///< [E, 2I, H] | [E, H, 2I]
 enum class GateUpOrder { gate_first, interleaved };  ///< g0 g1 .. u0 u1 .. | g0 u0 g1 u1 ..
 
 /// What a model family's config.json means.

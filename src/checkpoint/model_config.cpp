@@ -44,10 +44,14 @@ void check_depth(std::string_view text, std::string_view file) {
   int depth = 0;
   bool quoted = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (quoted && text[i] == '\\') ++i;
-    else if (text[i] == '"') quoted = !quoted;
-    else if (!quoted && (text[i] == '[' || text[i] == '{')) ++depth;
-    else if (!quoted && (text[i] == ']' || text[i] == '}')) --depth;
+    if (quoted && text[i] == '\\')
+      ++i;
+    else if (text[i] == '"')
+      quoted = !quoted;
+    else if (!quoted && (text[i] == '[' || text[i] == '{'))
+      ++depth;
+    else if (!quoted && (text[i] == ']' || text[i] == '}'))
+      --depth;
     require(depth <= kMaxDepth, "[checkpoint] {}: expected JSON at most {} deep, got more.", file,
             kMaxDepth);
   }
@@ -187,8 +191,8 @@ std::optional<int> count(const Json& object, std::initializer_list<std::string_v
 }
 
 std::optional<bool> flag(const Json& object, std::initializer_list<std::string_view> keys) {
-  const Json* const value = find_first(object, keys, "true or false",
-                                       [](const Json& json) { return json.is_boolean(); });
+  const Json* const value =
+      find_first(object, keys, "true or false", [](const Json& json) { return json.is_boolean(); });
   return value ? std::optional(value->get<bool>()) : std::nullopt;
 }
 

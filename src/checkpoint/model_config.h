@@ -23,13 +23,13 @@ std::optional<std::string> text(const Json& object, std::initializer_list<std::s
 
 /// What the checkpoint says about its quantisation, whichever tool wrote it.
 struct QuantConfig {
-  std::string method;        ///< modelopt, compressed-tensors, fp8, mxfp4, gptq, awq, ...; or empty
-  std::string algorithm;     ///< ModelOpt's quant_algo, in capitals
-  int group_size = 0;        ///< 0 = not said
+  std::string method;     ///< modelopt, compressed-tensors, fp8, mxfp4, gptq, awq, ...; or empty
+  std::string algorithm;  ///< ModelOpt's quant_algo, in capitals
+  int group_size = 0;     ///< 0 = not said
   int block_rows = 0, block_cols = 0;  ///< weight_block_size or block_structure
-  bool symmetric = true;     ///< GPTQ's "sym"
-  bool gptq_v2 = false;      ///< zero points are stored as they are, not less one
-  int input_bits = 0;        ///< activations: 0 = not quantised, or not said
+  bool symmetric = false;              ///< GPTQ's "sym"
+  bool gptq_v2 = false;                ///< zero points are stored as they are, not less one
+  int input_bits = 0;                  ///< activations: 0 = not quantised, or not said
   bool input_dynamic = false;
   std::string input_strategy;  ///< token, tensor, group, tensor_group
   std::vector<std::string> ignore;
