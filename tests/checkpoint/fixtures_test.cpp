@@ -19,20 +19,30 @@ struct Fixture {
   int layers;
 };
 
+void PrintTo(const Fixture& fixture, std::ostream* out) {
+  *out << fixture.directory;
+}
+
 struct Expected {
   Row tokens, weights, output, logits;
   std::vector<int> ids;
 };
 
-Expected expected(const TensorFile& file, int layer) {
+Expected expected(const TensorFile& file, int layer, std::string_view family) {
   const auto get = [&](std::string_view name) {
     return testing::numbers(file.tensors.at(fmt::format("{}.{}", layer, name)));
   };
   Expected result{get("tokens"), get("expert_weights_exact"), get("output_exact"),
                   get("router_logits_exact"), {}};
+  // transformers scales MiniMax-M3's sum, not its weights.
+  if (family == "minimax_m3")
+    for (double& weight : result.weights) weight *= 2.0;
   for (const double id : get("expert_ids")) result.ids.push_back(static_cast<int>(id));
   return result;
 }
+
+// The fixtures' decoders round products of scales to f32.
+constexpr double kClose = 1e-6;
 
 double largest_difference(const Row& a, const Row& b) {
   double difference = 0, scale = 0;
@@ -66,14 +76,14 @@ TEST_P(Fixtures, ComputesWhatTransformersDid) {
   const TensorFile file = read_tensors(directory() / "expected.safetensors");
   for (const CheckpointLayer& layer : checkpoint.layers()) {
     SCOPED_TRACE(layer.prefix);
-    const Expected want = expected(file, layer.layer);
+    const Expected want = expected(file, layer.layer, checkpoint.family());
     const MoeWeights weights = checkpoint.load(layer.layer);
     check(weights.experts.gate_up, "gate_up");
     check(weights.experts.down, "down");
     EXPECT_EQ(weights.experts.gate_up.format, layer.gate_up);
     EXPECT_EQ(weights.experts.down.format, layer.down);
     const Row got = testing::run_layer(layer.config, weights, want.tokens, want.ids, want.weights);
-    EXPECT_LT(largest_difference(got, want.output), 1e-9);
+    EXPECT_LT(largest_difference(got, want.output), kClose);
     const Row router = testing::numbers(weights.router);
     Row logits;
     for (std::size_t t = 0; t < 12; ++t) {
@@ -85,7 +95,7 @@ TEST_P(Fixtures, ComputesWhatTransformersDid) {
         for (std::size_t e = 0; e < z.size(); ++e) z[e] += testing::numbers(weights.router_bias)[e];
       logits.insert(logits.end(), z.begin(), z.end());
     }
-    EXPECT_LT(largest_difference(logits, want.logits), 1e-9);
+    EXPECT_LT(largest_difference(logits, want.logits), kClose);
   }
 }
 
@@ -93,7 +103,7 @@ TEST_P(Fixtures, PartsSumToTheLayer) {
   const Checkpoint checkpoint = Checkpoint::open(directory());
   const TensorFile file = read_tensors(directory() / "expected.safetensors");
   const CheckpointLayer& layer = checkpoint.layers().back();
-  const Expected want = expected(file, layer.layer);
+  const Expected want = expected(file, layer.layer, checkpoint.family());
   const auto sum_of_parts = [&](int tp, int ep) {
     Row sum(want.output.size(), 0.0);
     for (int t = 0; t < tp; ++t)
@@ -108,10 +118,11 @@ TEST_P(Fixtures, PartsSumToTheLayer) {
       }
     return sum;
   };
-  EXPECT_LT(largest_difference(sum_of_parts(1, 2), want.output), 1e-9) << "ep 2";
+  const int ranks = layer.config.experts % 2 == 0 ? 2 : 3;
+  EXPECT_LT(largest_difference(sum_of_parts(1, ranks), want.output), kClose) << "ep " << ranks;
   std::string refusal;
   refusal = testing::complaint([&] {
-    EXPECT_LT(largest_difference(sum_of_parts(2, 1), want.output), 1e-9) << "tp 2";
+    EXPECT_LT(largest_difference(sum_of_parts(2, 1), want.output), kClose) << "tp 2";
   });
   if (!refusal.empty()) {
     EXPECT_NE(refusal.find("tp: expected at most 1 parts"), std::string::npos) << refusal;
@@ -167,13 +178,13 @@ INSTANTIATE_TEST_SUITE_P(
         Fixture{"deepseek_v4_mxfp4", "deepseek_v4", "deepseek mxfp4", "mxfp4", "mxfp4", 2},
         Fixture{"deepseek_v41_mxfp4", "deepseek_v4", "deepseek mxfp4", "mxfp4", "mxfp4", 1},
         Fixture{"deepseek_v4_nvfp4", "deepseek_v4", kModelOpt, "nvfp4", "nvfp4", 2},
-        Fixture{"qwen3_moe_gptq_sym", "qwen3_moe", "gptq", "u4 scale f16 1x16", "u4 scale f16 1x16", 1},
-        Fixture{"qwen3_moe_gptq_asym", "qwen3_moe", "gptq", "u4 scale f16 1x16 zero_points", "u4 scale f16 1x16 zero_points", 1},
-        Fixture{"qwen3_moe_gptq_act_order", "qwen3_moe", "gptq", "u4 scale f16 1x16 zero_points", "u4 scale f16 1x16 zero_points", 1},
-        Fixture{"qwen3_moe_gptq_v2", "qwen3_moe", "gptq", "u4 scale f16 1x16 zero_points", "u4 scale f16 1x16 zero_points", 1},
-        Fixture{"qwen2_moe_awq", "qwen2_moe", "awq", "u4 scale f16 1x16 zero_points", "u4 scale f16 1x16 zero_points", 1},
-        Fixture{"qwen3_moe_modelopt_w4a16_awq", "qwen3_moe", "modelopt int4 awq", "int4_g64", "int4_g64", 1},
-        Fixture{"qwen3_moe_modelopt_w4a8_awq", "qwen3_moe", "modelopt int4 awq", "int4_g64", "int4_g64", 1}),
+        Fixture{"qwen3_moe_gptq_sym", "qwen3_moe", "gptq", "u4 scale f16 1x32", "u4 scale f16 1x32", 1},
+        Fixture{"qwen3_moe_gptq_asym", "qwen3_moe", "gptq", "u4 scale f16 1x32 zero_points", "u4 scale f16 1x32 zero_points", 1},
+        Fixture{"qwen3_moe_gptq_act_order", "qwen3_moe", "gptq", "u4 scale f16 1x32 zero_points", "u4 scale f16 1x32 zero_points", 1},
+        Fixture{"qwen3_moe_gptq_v2", "qwen3_moe", "gptq", "u4 scale f16 1x32 zero_points", "u4 scale f16 1x32 zero_points", 1},
+        Fixture{"qwen2_moe_awq", "qwen2_moe", "awq", "u4 scale f16 1x32 zero_points", "u4 scale f16 1x32 zero_points", 1},
+        Fixture{"qwen3_moe_modelopt_w4a16_awq", "qwen3_moe", "modelopt int4 awq", "u4 scale f32 1x64", "u4 scale f32 1x64", 1},
+        Fixture{"qwen3_moe_modelopt_w4a8_awq", "qwen3_moe", "modelopt int4 awq", "u4 scale f32 1x128", "u4 scale f32 1x128", 1}),
     [](const auto& test) { return std::string(test.param.directory); });
 // clang-format on
 
