@@ -55,7 +55,7 @@ struct Activations {
 
 std::vector<float> multiply(const CpuGemm& gemm, std::int64_t expert, const CpuGemm::Rows& x,
                             std::int64_t rows) {
-  std::vector<float> y(static_cast<std::size_t>(rows * gemm.matrix().out()), NAN);
+  std::vector<float> y(static_cast<std::size_t>(rows * gemm.out()), NAN);
   for (std::int64_t task = 0; task < gemm.tasks(); ++task) {
     gemm.run(expert, task, x, rows, y.data());
   }

@@ -8,7 +8,6 @@
 
 #include "base/check.h"
 #include "base/math.h"
-#include "formats/decode.h"
 
 namespace switchyard::grouped_gemm {
 namespace {
@@ -64,18 +63,52 @@ std::optional<std::string> fixed_declines(const ExpertMatrix& w, Isa isa, Precis
   return std::nullopt;
 }
 
-CpuGemm::CpuGemm(const ExpertMatrix& matrix, Precision precision, Choice choice)
-    : matrix_(&matrix), isa_(choice.isa), method_(choice.method) {
+CpuGemm::CpuGemm(const ExpertMatrix& matrix, Precision precision, Choice choice) {
+  choose(choice, fixed_declines(matrix, choice.isa, precision));
+  const ScaleBlock block = scale_block(matrix.format, matrix.out(), matrix.in());
+  first_ = {.elements = matrix.elements.as<std::uint8_t>(),
+            .element = matrix.format.element,
+            .scales = matrix.scales.as<std::uint8_t>(),
+            .scale = matrix.format.scale,
+            .zeros = matrix.zeros.as<std::uint8_t>(),
+            .group_of_column = matrix.group_of_column.as<std::int32_t>(),
+            .out = matrix.out(),
+            .in = matrix.in(),
+            .row_bytes = matrix.in() * bits(matrix.format.element) / 8,
+            .scale_rows = block.rows,
+            .scale_cols = block.cols};
+  if (matrix.scales) {
+    first_.groups = matrix.scales.shape()[2];
+    first_.scale_row_bytes = first_.groups * bits(first_.scale) / 8;
+    scale_rows_total_ = matrix.scales.shape()[1];
+  }
+  if (matrix.global_scale) {
+    global_ = matrix.global_scale.as<float>();
+    parts_ = matrix.global_scale.shape()[1];
+  }
+}
+
+CpuGemm::CpuGemm(ConstTensorView matrix, Choice choice) {
+  choice.method = Method::f32;
+  choose(choice, std::nullopt);
+  first_ = {.elements = matrix.as<std::uint8_t>(),
+            .element = matrix.dtype,
+            .out = matrix.shape[0],
+            .in = matrix.shape[1],
+            .row_bytes = matrix.shape[1] * bits(matrix.dtype) / 8};
+}
+
+void CpuGemm::choose(Choice choice, const std::optional<std::string>& fixed_declined) {
+  isa_ = choice.isa;
+  method_ = choice.method;
   if (!supported(isa_)) {
     throw Unsupported(
         fmt::format("[grouped_gemm] variant {}: this CPU lacks it. Use baseline.", name(isa_)));
   }
   kernels_ = &kernels(isa_);
-  if (method_ == Method::f32) return;
-  const std::optional<std::string> reason = fixed_declines(matrix, isa_, precision);
-  if (!reason) return;
+  if (!fixed_declined || method_ == Method::f32) return;
   if (method_ == Method::fixed) {
-    throw Unsupported(fmt::format("[grouped_gemm] variant fixed16: {}. Use f32.", *reason));
+    throw Unsupported(fmt::format("[grouped_gemm] variant fixed16: {}. Use f32.", *fixed_declined));
   }
   method_ = Method::f32;
 }
@@ -91,38 +124,16 @@ std::string CpuGemm::variant() const {
   }
 }
 
-bool CpuGemm::uses_fixed(std::int64_t rows) const noexcept {
-  return method_ == Method::fixed || (method_ == Method::automatic && rows <= kFixedTokens);
-}
-
 std::int64_t CpuGemm::tasks() const noexcept {
-  return ceil_div(matrix_->out(), kTaskRows);
+  return ceil_div(first_.out, kTaskRows);
 }
 
 MatrixView CpuGemm::view(std::int64_t expert) const {
-  const ExpertMatrix& m = *matrix_;
-  MatrixView view;
-  view.element = m.format.element;
-  view.out = m.out();
-  view.in = m.in();
-  view.row_bytes = m.in() * bits(m.format.element) / 8;
-  view.elements = m.elements.as<std::uint8_t>() + expert * view.out * view.row_bytes;
-  const ScaleBlock block = scale_block(m.format, view.out, view.in);
-  view.scale_rows = block.rows;
-  view.scale_cols = block.cols;
-  if (m.scales) {
-    view.scale = m.format.scale;
-    view.groups = m.scales.shape()[2];
-    view.scale_row_bytes = view.groups * bits(view.scale) / 8;
-    view.scales = m.scales.as<std::uint8_t>() + expert * m.scales.shape()[1] * view.scale_row_bytes;
-  }
-  if (m.zeros) {
-    view.groups = m.zeros.shape()[2];
-    view.zeros = m.zeros.as<std::uint8_t>() + expert * view.out * view.groups;
-  }
-  if (m.group_of_column) {
-    view.group_of_column = m.group_of_column.as<std::int32_t>() + expert * view.in;
-  }
+  MatrixView view = first_;
+  view.elements += expert * view.out * view.row_bytes;
+  if (view.scales) view.scales += expert * scale_rows_total_ * view.scale_row_bytes;
+  if (view.zeros) view.zeros += expert * view.out * view.groups;
+  if (view.group_of_column) view.group_of_column += expert * view.in;
   return view;
 }
 
@@ -136,14 +147,14 @@ void CpuGemm::run(std::int64_t expert, std::int64_t task, const Rows& x, std::in
                     .tokens = rows,
                     .y = y + first,
                     .y_stride = w.out};
-  if (uses_fixed(rows)) {
+  if (method_ == Method::fixed || (method_ == Method::automatic && rows <= kFixedTokens)) {
     kernels_->multiply_fixed(w, x.fixed, block);
   } else {
     kernels_->multiply(w, x.f32, block);
   }
-  if (!matrix_->global_scale) return;
+  if (!global_) return;
   for (std::int64_t r = 0; r < block.rows; ++r) {
-    const float global = formats::row_global(*matrix_, expert, first + r);
+    const float global = global_[expert * parts_ + (first + r) / (w.out / parts_)];
     for (std::int64_t t = 0; t < rows; ++t) block.y[t * block.y_stride + r] *= global;
   }
 }
@@ -157,21 +168,22 @@ void pad_row(float* row, std::int64_t in) noexcept {
 }
 
 void to_fixed(const float* row, std::int64_t in, std::int16_t* codes, float* scales) noexcept {
+  // Adding it rounds to an integer, to nearest even, for anything below 2^22.
+  constexpr float kRounder = 0x1.8p23F;
   for (std::int64_t c = 0; c < padded_columns(in); c += 16) {
-    float largest = 0;
-    bool finite = true;
+    std::uint32_t largest = 0;  // of the bits without sign: ordered like the numbers
     for (std::int64_t i = c; i < c + 16; ++i) {
-      largest = std::max(largest, std::abs(row[i]));
-      finite = finite && std::isfinite(row[i]);
+      largest = std::max(largest, std::bit_cast<std::uint32_t>(row[i]) & 0x7fffffffU);
     }
-    // largest / scale is in [2^14, 2^15); a value that is not finite makes the block's sum NaN.
-    const int exponent = largest > 0 && finite ? std::ilogb(largest) - 14 : 0;
-    const float scale = finite ? std::ldexp(1.0F, exponent) : std::nanf("");
-    scales[c / 16] = scale;
+    // largest / scale is in [2^14, 2^15). A block with a value that is not finite has scale NaN.
+    const bool finite = largest < 0x7f800000U;
+    const int exponent = std::clamp(static_cast<int>(largest >> 23) - 127 - 14, -120, 113);
+    scales[c / 16] = finite ? std::ldexp(1.0F, exponent) : std::nanf("");
+    const float inverse = finite ? std::ldexp(1.0F, -exponent) : 0;
     for (std::int64_t i = c; i < c + 16; ++i) {
-      const float code = finite ? std::nearbyint(std::ldexp(row[i], -exponent)) : 1.0F;
+      const float code = std::min(row[i] * inverse + kRounder, kRounder + 32767.0F) - kRounder;
       codes[c / 64 * 64 + fixed_position(i % 64)] =
-          static_cast<std::int16_t>(std::min(code, 32767.0F));
+          finite ? static_cast<std::int16_t>(code) : std::int16_t{1};
     }
   }
 }

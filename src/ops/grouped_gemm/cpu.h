@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "ops/grouped_gemm/simd.h"
+#include "switchyard/tensor.h"
 #include "switchyard/weights.h"
 
 /// The expert GEMM on a CPU: y[r, :] = x[r, :] . w[e]^T * global for the rows r of expert e.
@@ -38,23 +39,25 @@ enum class Precision { f32, bf16 };
 /// Why `fixed` cannot serve weights of this kind; empty when it can.
 std::optional<std::string> fixed_declines(const ExpertMatrix& w, Isa isa, Precision precision);
 
-/// A matrix with the way it is multiplied decided.
+/// A matrix [E, out, in] with the way it is multiplied decided. Points into the matrix's tensors.
 class CpuGemm {
  public:
   CpuGemm() = default;
   /// Throws Unsupported if `choice` forces what the matrix or this CPU cannot do.
   CpuGemm(const ExpertMatrix& matrix, Precision precision, Choice choice = {});
+  /// A plain matrix [out, in]  f32 | bf16 | f16
+  explicit CpuGemm(ConstTensorView matrix, Choice choice = {});
 
-  const ExpertMatrix& matrix() const noexcept { return *matrix_; }
-  /// "avx2 fixed16 up to 4 rows, else f32"
+  /// "avx2 fixed16 up to 4 rows an expert, else f32"
   std::string variant() const;
-  bool uses_fixed(std::int64_t rows) const noexcept;
   bool may_use_fixed() const noexcept { return method_ != Method::f32; }
+  std::int64_t out() const noexcept { return first_.out; }
+  std::int64_t in() const noexcept { return first_.in; }
 
-  /// Rows of the matrix that one task multiplies; a group of rows takes tasks() of them.
+  /// A group of rows of one expert is multiplied by tasks() calls of run().
   std::int64_t tasks() const noexcept;
 
-  /// Activation rows, in the forms that uses_fixed() asks for.
+  /// Activation rows: f32 always, fixed if may_use_fixed().
   struct Rows {
     FloatRows f32;
     FixedRows fixed;
@@ -65,9 +68,13 @@ class CpuGemm {
            float* y) const;
 
  private:
+  void choose(Choice choice, const std::optional<std::string>& fixed_declined);
   MatrixView view(std::int64_t expert) const;
 
-  const ExpertMatrix* matrix_ = nullptr;
+  MatrixView first_;                   // of expert 0
+  std::int64_t scale_rows_total_ = 0;  // rows of scales of one expert
+  const float* global_ = nullptr;      // [E, parts]
+  std::int64_t parts_ = 1;
   const Kernels* kernels_ = &kBaseline;
   Isa isa_ = Isa::baseline;
   Method method_ = Method::f32;

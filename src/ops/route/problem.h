@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory_resource>
 #include <span>
 #include <string>
 #include <string_view>
@@ -55,11 +56,11 @@ inline constexpr double kAdaptiveEntropy[2] = {1.3, 1.7};
 
 /// The arrays of ops::RouteArgs; those that a method does not read may be empty.
 struct Inputs {
-  std::span<const double> logits;            ///< [T, scores]
-  std::span<const float> correction_bias;    ///< [scores]
-  std::span<const std::int64_t> input_ids;   ///< [T]
-  std::span<const std::int32_t> hash_table;  ///< [vocabulary, K]
-  std::int64_t first_token = 0;              ///< of the batch: load_balanced counts from there
+  std::span<const double> logits = {};            ///< [T, scores]
+  std::span<const float> correction_bias = {};    ///< [scores]
+  std::span<const std::int64_t> input_ids = {};   ///< [T]
+  std::span<const std::int32_t> hash_table = {};  ///< [vocabulary, K]
+  std::int64_t first_token = 0;                   ///< of the batch: load_balanced counts from there
 };
 
 struct Chosen {
@@ -71,5 +72,12 @@ struct Chosen {
 /// The definition, f64. An expert whose logit (or biased score) is NaN is never chosen; slots for
 /// which no expert is left get id -1 and weight 0.
 Chosen reference(const Problem& problem, const Inputs& inputs);
+
+/// The same for token `token` of `inputs` alone, ids and weights [K], with every temporary from
+/// `memory`: at most scratch_bytes().
+MoeCounters reference_token(const Problem& problem, const Inputs& inputs, std::int64_t token,
+                            std::span<std::int32_t> ids, std::span<double> weights,
+                            std::pmr::memory_resource& memory);
+std::int64_t scratch_bytes(const Problem& problem) noexcept;
 
 }  // namespace switchyard::route

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory_resource>
 #include <numeric>
 
 #include "ops/route/problem.h"
@@ -19,28 +20,33 @@
 namespace switchyard::route {
 namespace {
 
+using Memory = std::pmr::memory_resource;
+using Doubles = std::pmr::vector<double>;
+using Ids = std::pmr::vector<int>;
+
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 /// exp(z - max), 0 for NaN; an infinite maximum shares the weight among its own.
-std::vector<double> exponentials(const std::vector<double>& z) {
+Doubles exponentials(const Doubles& z) {
   double max = -kInfinity;
   for (const double x : z) max = std::fmax(max, x);
-  std::vector<double> e;
+  Doubles e(z.get_allocator());
+  e.reserve(z.size());
   for (const double x : z) e.push_back(std::isnan(x) ? 0 : x == max ? 1 : std::exp(x - max));
   return e;
 }
 
-std::vector<double> softmax(const std::vector<double>& z) {
-  std::vector<double> p = exponentials(z);
+Doubles softmax(const Doubles& z) {
+  Doubles p = exponentials(z);
   const double sum = std::accumulate(p.begin(), p.end(), 0.0);
   for (double& x : p) x = sum > 0 ? x / sum : 0;
   return p;
 }
 
-std::vector<double> scores(Rule::Score score, const std::vector<double>& z) {
+Doubles scores(Rule::Score score, const Doubles& z) {
   if (score == Rule::Score::softmax) return softmax(z);
-  std::vector<double> p = z;
+  Doubles p(z, z.get_allocator());
   for (double& x : p) {
     if (score == Rule::Score::sigmoid) x = 1 / (1 + std::exp(-x));
     if (score == Rule::Score::sqrt_softplus)
@@ -50,12 +56,13 @@ std::vector<double> scores(Rule::Score score, const std::vector<double>& z) {
 }
 
 /// Sets q to NaN, which is never chosen, outside of the best groups.
-void keep_groups(const Routing& routing, Rule::Groups by, std::vector<double>& q) {
+void keep_groups(const Routing& routing, Rule::Groups by, Doubles& q) {
   const std::size_t size = q.size() / static_cast<std::size_t>(routing.groups);
-  std::vector<double> group_score;
+  Doubles group_score(q.get_allocator());
+  group_score.reserve(static_cast<std::size_t>(routing.groups));
   for (std::size_t g = 0; g < static_cast<std::size_t>(routing.groups); ++g) {
-    std::vector<double> own(q.begin() + static_cast<std::ptrdiff_t>(g * size),
-                            q.begin() + static_cast<std::ptrdiff_t>((g + 1) * size));
+    Doubles own(q.begin() + static_cast<std::ptrdiff_t>(g * size),
+                q.begin() + static_cast<std::ptrdiff_t>((g + 1) * size), q.get_allocator());
     for (double& x : own)
       if (std::isnan(x)) x = -kInfinity;
     std::sort(own.begin(), own.end(), std::greater<>());
@@ -72,9 +79,10 @@ void keep_groups(const Routing& routing, Rule::Groups by, std::vector<double>& q
 }
 
 /// The K largest q, best first; -1 where only NaN is left.
-std::vector<int> largest(const std::vector<double>& q, int k) {
-  std::vector<int> chosen;
-  std::vector<bool> taken(q.size());
+Ids largest(const Doubles& q, int k) {
+  Ids chosen(q.get_allocator());
+  chosen.reserve(static_cast<std::size_t>(k));
+  std::pmr::vector<bool> taken(q.size(), false, q.get_allocator());
   for (int slot = 0; slot < k; ++slot) {
     int best = -1;
     for (std::size_t e = 0; e < q.size(); ++e) {
@@ -88,14 +96,19 @@ std::vector<int> largest(const std::vector<double>& q, int k) {
 }
 
 struct Slots {
-  std::vector<int> ids;
-  std::vector<double> weights;
+  Ids ids;
+  Doubles weights;
+
+  Slots(int k, Memory* memory) : ids(memory), weights(memory) {
+    ids.reserve(static_cast<std::size_t>(k));
+    weights.reserve(static_cast<std::size_t>(k));
+  }
 };
 
 /// Phi-3.5-MoE: each pick's weight is its share among the experts within 2 epsilon of it.
-Slots sparse_mixer(std::vector<double> z, int k) {
-  const std::vector<double> original = z;
-  Slots slots;
+Slots sparse_mixer(const Doubles& original, int k, Memory* memory) {
+  Doubles z(original, memory);
+  Slots slots(k, memory);
   for (int slot = 0; slot < k; ++slot) {
     const int best = largest(z, 1)[0];
     slots.ids.push_back(best);
@@ -115,7 +128,7 @@ Slots sparse_mixer(std::vector<double> z, int k) {
 }
 
 /// Fewer experts for tokens whose router is sure: the entropy of p decides how many.
-void adapt(const std::vector<double>& p, Slots& slots) {
+void adapt(const Doubles& p, Slots& slots) {
   const int k = static_cast<int>(slots.ids.size());
   double entropy = 0;
   for (const double x : p) entropy -= x * std::log(x + 1e-9);
@@ -135,12 +148,12 @@ void adapt(const std::vector<double>& p, Slots& slots) {
   for (double& weight : slots.weights) weight /= sum + 1e-9;
 }
 
-void weigh(const Routing& routing, const std::vector<double>& z, const std::vector<double>& p,
-           Slots& slots) {
+void weigh(const Routing& routing, const Doubles& z, const Doubles& p, Slots& slots) {
   Rule::Weight weight = rule(routing.method).weight;
   if (weight == Rule::Weight::if_renormalize)
     weight = routing.renormalize ? Rule::Weight::normalized : Rule::Weight::score;
-  std::vector<double> chosen_logits;
+  Doubles chosen_logits(z.get_allocator());
+  chosen_logits.reserve(slots.ids.size());
   double sum = kSumEpsilon;
   for (const int id : slots.ids) {
     const auto e = static_cast<std::size_t>(id);
@@ -154,9 +167,10 @@ void weigh(const Routing& routing, const std::vector<double>& z, const std::vect
 }
 
 /// The experts that the checkpoint's table has for this input id.
-std::vector<int> from_table(const Inputs& inputs, std::size_t token, int k,
-                            const std::vector<double>& z, MoeCounters& counters) {
-  std::vector<int> ids;
+Ids from_table(const Inputs& inputs, std::size_t token, int k, const Doubles& z,
+               MoeCounters& counters) {
+  Ids ids(z.get_allocator());
+  ids.reserve(static_cast<std::size_t>(k));
   for (int slot = 0; slot < k; ++slot) {
     const std::int64_t row = inputs.input_ids[token] * k;
     const int id = inputs.hash_table[static_cast<std::size_t>(row + slot)];
@@ -167,10 +181,9 @@ std::vector<int> from_table(const Inputs& inputs, std::size_t token, int k,
   return ids;
 }
 
-std::vector<int> ranked(const Problem& problem, const Inputs& inputs, const std::vector<double>& z,
-                        const std::vector<double>& p) {
+Ids ranked(const Problem& problem, const Inputs& inputs, const Doubles& z, const Doubles& p) {
   const Rule how = rule(problem.routing.method);
-  std::vector<double> q = z;
+  Doubles q(z, z.get_allocator());
   if (how.biased)
     for (std::size_t e = 0; e < q.size(); ++e)
       q[e] = p[e] + (inputs.correction_bias.empty() ? 0 : inputs.correction_bias[e]);
@@ -180,29 +193,29 @@ std::vector<int> ranked(const Problem& problem, const Inputs& inputs, const std:
   return largest(q, problem.top_k);
 }
 
-Slots balanced(std::int64_t token, int k, int width) {
-  Slots slots;
+Slots balanced(std::int64_t token, int k, int width, Memory* memory) {
+  Slots slots(k, memory);
   for (int slot = 0; slot < k; ++slot)
     slots.ids.push_back(static_cast<int>((token * k + slot) % width));
   slots.weights.assign(slots.ids.size(), 1.0);
   return slots;
 }
 
-Slots route_token(const Problem& problem, const Inputs& inputs, std::size_t token,
+Slots route_token(const Problem& problem, const Inputs& inputs, std::size_t token, Memory* memory,
                   MoeCounters& counters) {
   const Routing& routing = problem.routing;
   const auto width = static_cast<std::size_t>(problem.scores());
   if (routing.method == RoutingMethod::load_balanced)
     return balanced(inputs.first_token + static_cast<std::int64_t>(token), problem.top_k,
-                    problem.scores());
+                    problem.scores(), memory);
 
   const double* row = inputs.logits.data() + token * width;
-  const std::vector<double> z(row, row + width);
-  Slots slots;
+  const Doubles z(row, row + width, memory);
+  Slots slots(problem.top_k, memory);
   if (routing.method == RoutingMethod::sparse_mixer) {
-    slots = sparse_mixer(z, problem.top_k);
+    slots = sparse_mixer(z, problem.top_k, memory);
   } else {
-    const std::vector<double> p = scores(rule(routing.method).score, z);
+    const Doubles p = scores(rule(routing.method).score, z);
     slots.ids = routing.method == RoutingMethod::hash
                     ? from_table(inputs, token, problem.top_k, z, counters)
                     : ranked(problem, inputs, z, p);
@@ -215,15 +228,42 @@ Slots route_token(const Problem& problem, const Inputs& inputs, std::size_t toke
 
 }  // namespace
 
+MoeCounters reference_token(const Problem& problem, const Inputs& inputs, std::int64_t token,
+                            std::span<std::int32_t> ids, std::span<double> weights,
+                            std::pmr::memory_resource& memory) {
+  MoeCounters counters;
+  const auto at = static_cast<std::size_t>(token);
+  if (problem.routing.method != RoutingMethod::load_balanced) {
+    const auto width = static_cast<std::size_t>(problem.scores());
+    for (const double z : inputs.logits.subspan(at * width, width))
+      counters.non_finite_logits += std::isnan(z) ? 1 : 0;
+  }
+  const Slots slots = route_token(problem, inputs, at, &memory, counters);
+  std::copy(slots.ids.begin(), slots.ids.end(), ids.begin());
+  std::copy(slots.weights.begin(), slots.weights.end(), weights.begin());
+  return counters;
+}
+
+std::int64_t scratch_bytes(const Problem& problem) noexcept {
+  // z, p, q, a group's copy and the largest two softmaxes; marks of every pick of sparse_mixer.
+  const std::int64_t width = problem.scores(), k = problem.top_k;
+  return 1024 + 8 * (6 * (width + 8) + 10 * k + problem.routing.groups) +
+         (k + 1) * (width / 8 + 32);
+}
+
 Chosen reference(const Problem& problem, const Inputs& inputs) {
   Chosen chosen;
-  if (problem.routing.method != RoutingMethod::load_balanced)
-    for (const double z : inputs.logits) chosen.counters.non_finite_logits += std::isnan(z) ? 1 : 0;
+  const auto k = static_cast<std::size_t>(problem.top_k);
+  const std::size_t slots = static_cast<std::size_t>(problem.tokens) * k;
+  chosen.ids.resize(slots);
+  chosen.weights.resize(slots);
   for (int token = 0; token < problem.tokens; ++token) {
-    const Slots slots =
-        route_token(problem, inputs, static_cast<std::size_t>(token), chosen.counters);
-    chosen.ids.insert(chosen.ids.end(), slots.ids.begin(), slots.ids.end());
-    chosen.weights.insert(chosen.weights.end(), slots.weights.begin(), slots.weights.end());
+    const std::size_t first = static_cast<std::size_t>(token) * k;
+    const MoeCounters counters = reference_token(
+        problem, inputs, token, std::span(chosen.ids).subspan(first, k),
+        std::span(chosen.weights).subspan(first, k), *std::pmr::get_default_resource());
+    chosen.counters.non_finite_logits += counters.non_finite_logits;
+    chosen.counters.bad_expert_ids += counters.bad_expert_ids;
   }
   return chosen;
 }

@@ -1,0 +1,40 @@
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "moe/plan.h"
+
+namespace switchyard::moe {
+namespace {
+
+/// "1.5 MiB", "12 KiB", "300 B"
+std::string bytes_text(std::int64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (bytes >= 1 << 20) return fmt::format("{:.1f} MiB", value / (1 << 20));
+  if (bytes >= 1 << 10) return fmt::format("{:.1f} KiB", value / (1 << 10));
+  return fmt::format("{} B", bytes);
+}
+
+std::string flops_text(std::int64_t flops) {
+  return flops == 0 ? "-" : fmt::format("{:.1f} MFLOP", static_cast<double>(flops) * 1e-6);
+}
+
+}  // namespace
+
+std::string explain(const MoeState& layer, const PlanState& plan) {
+  std::string text;
+  const auto out = std::back_inserter(text);
+  fmt::format_to(out, "plan for at most {} tokens on {}, workspace {}\n", plan.max_tokens,
+                 to_string(layer.device),
+                 bytes_text(static_cast<std::int64_t>(plan.workspace_bytes)));
+  for (const Step& step : plan.steps) {
+    fmt::format_to(out, "  {:<12}  {:>10}  {:>14}  [{}, {})  {}\n", step.op, bytes_text(step.bytes),
+                   flops_text(step.flops), step.out.offset, step.out.offset + step.out.bytes,
+                   step.variant);
+  }
+  for (const std::string& reason : plan.declined)
+    fmt::format_to(out, "  declined      {}\n", reason);
+  return text;
+}
+
+}  // namespace switchyard::moe
