@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures: tiny checkpoints and the outputs of MoE code that is not ours.
 
-    make_fixtures.py [--out tests/fixtures] [--only PATTERN] [--list]
+    make_fixtures.py [--out tests/fixtures] [--only PATTERN] [--list | --verify]
 
 Needs the packages of tests/fixtures/README.md, no GPU and no network. Same packages, same CPU
 features: same bytes.
@@ -26,7 +26,7 @@ os.environ.update(
 )
 import torch  # noqa: E402
 
-from fixtures import build, cases, codecs  # noqa: E402
+from fixtures import build, cases, codecs, verify  # noqa: E402
 
 
 def arguments():
@@ -35,6 +35,9 @@ def arguments():
     parser.add_argument("--out", type=Path, default=root / "tests" / "fixtures")
     parser.add_argument("--only", default="*", help="names to make, as a shell pattern")
     parser.add_argument("--list", action="store_true", help="print the table of README.md")
+    parser.add_argument(
+        "--verify", action="store_true", help="let transformers read the quantised ones back"
+    )
     return parser.parse_args()
 
 
@@ -45,6 +48,11 @@ def main():
     chosen = [c for c in cases.all_cases() if fnmatch.fnmatch(c.name, options.only)]
     if options.list:
         print(build.table(chosen, options.out))
+        return
+    if options.verify:
+        for case in chosen:
+            if case.name in verify.READABLE:
+                print(verify.verify(case.name, options.out / case.name))
         return
     for case in chosen:
         folder = options.out / case.name

@@ -35,7 +35,7 @@ struct Routing {
   /// p / sum p or p (norm_topk_prob): deepseek_v2, deepseek_v3, sigmoid_bias, sqrt_softplus_bias,
   /// hash. The other methods do what their line says.
   bool renormalize = true;
-  int zero_experts = 0;     ///< ids E..E+n-1 return their input (identity experts)
+  int zero_experts = 0;  ///< ids E..E+n-1 return their input (identity experts)
 
   friend bool operator==(const Routing&, const Routing&) = default;
 };
@@ -73,9 +73,10 @@ struct Activation {
 /// The kind with its family's constants (swiglu_oai 1.702/1/7, swiglu_clamp limit 10, ...).
 Activation activation(ActivationKind kind) noexcept;
 
-/// What the input of each GEMM is rounded to. `bf16` and `fp16` are the W4A16 family. fp8_tensor and
-/// nvfp4 use one static scale, the largest input_scale of the experts; without one, each row has a
-/// scale of its own values. Inputs of weights without scales are stored as bf16, never quantised.
+/// What the input of each GEMM is rounded to. `bf16` and `fp16` are the W4A16 family. fp8_tensor
+/// and nvfp4 use one static scale, the largest input_scale of the experts; without one, each row
+/// has a scale of its own values. Inputs of weights without scales are stored as bf16, never
+/// quantised.
 enum class ActivationFormat { f32, bf16, fp16, fp8_tensor, fp8_token, fp8_block, nvfp4, mxfp8 };
 
 /// One MoE layer's mathematics, independent of weights and batch.

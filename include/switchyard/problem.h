@@ -13,7 +13,14 @@ namespace switchyard {
 ///
 ///   moe t128 h7168 i256 e256 k8 nvfp4 swiglu deepseek_v3 groups=8 topk_groups=4 act=bf16
 ///
-/// Order is free except for the first word; options default as in MoeConfig. Weights are random.
+/// Order is free except for the first word; options default as in MoeConfig (bf16 weights):
+///
+///   groups= topk_groups= scaling= no_renormalize zero_experts=  alpha= beta= limit= linear_beta=
+///   act= on_input= fused_alpha dense bias shared=IS shared_gate latent=L norm_epsilon=
+///   routing_load= tp=RANK/RANKS ep=RANK/RANKS
+///
+/// The line describes the whole layer; tp and ep pick the part of it that a case holds, and the
+/// parts' outputs sum to the layer's. expert_map is not part of a line: ep makes it.
 struct MoeProblem {
   int tokens = 1;
   MoeConfig config;
@@ -35,9 +42,11 @@ std::string to_string(const MoeProblem& problem);
 MoeProblem preset(std::string_view name, int tokens);
 std::vector<std::string> preset_names();
 
-/// A random layer and batch for `problem`; the same seed gives the same bits everywhere.
+/// A random layer and batch for `problem`; the same seed gives the same bits everywhere. fp8_tensor
+/// and nvfp4 activations get static scales; a latent layer gets its norm unless it is split by tp
+/// or ep. Throws InvalidArgument if the numbers do not fit (an `i` that tp cannot split, ...).
 struct MoeCase {
-  MoeConfig config;
+  MoeConfig config;  ///< of this part
   MoeWeights weights;
   Tensor tokens;         ///< [T, H]  bf16
   Tensor router_logits;  ///< [T, E (+ zero experts)]  f32
@@ -58,6 +67,9 @@ struct CheckReport {
   bool routing_exact = false;  ///< the same experts as the definition
   bool passed = false;
 };
+///
+/// All tokens run, and all are routed by the definition; of their outputs, as many are compared as
+/// fit in about 2 * 10^8 multiplications (at least one: the first, the last and some between).
 CheckReport check(const MoeProblem& problem, std::uint64_t seed, Device device = Device::cpu());
 
 /// The same comparison for a layer and inputs of the caller's (`switchyard run --check`).

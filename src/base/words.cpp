@@ -126,6 +126,17 @@ void LineParser::option(std::string_view key, float& value, float fallback) {
   value = *parsed;
 }
 
+void LineParser::option(std::string_view key, std::string& value, std::string_view fallback,
+                        std::span<const std::string_view> words) {
+  value = fallback;
+  const std::string_view* text = claim_option(key);
+  if (!text) return;
+  value = *text;
+  const bool known = std::find(words.begin(), words.end(), *text) != words.end();
+  require(known, "[{}] {}: '{}' is not known. The nearest is '{}'.", op_, key, *text,
+          nearest(*text, {words.begin(), words.end()}));
+}
+
 void LineParser::flag(std::string_view key, bool& value) {
   value = claim(key);
 }

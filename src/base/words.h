@@ -28,6 +28,9 @@ class LineParser {
   /// "groups=8"
   void option(std::string_view key, int& value, int fallback, int least);
   void option(std::string_view key, float& value, float fallback);
+  /// One of `words`, "routing_load=zipf"
+  void option(std::string_view key, std::string& value, std::string_view fallback,
+              std::span<const std::string_view> words);
   /// "bias"
   void flag(std::string_view key, bool& value);
   /// "ep=0/8"
@@ -92,6 +95,10 @@ class LinePrinter {
     if (value != fallback) add("{}={}", key, value);
   }
   void option(std::string_view key, float value, float fallback) {
+    if (value != fallback) add("{}={}", key, value);
+  }
+  void option(std::string_view key, std::string_view value, std::string_view fallback,
+              std::span<const std::string_view>) {
     if (value != fallback) add("{}={}", key, value);
   }
   void flag(std::string_view key, bool value) {

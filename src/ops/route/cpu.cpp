@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/expect.h"
 #include "formats/convert.h"
 #include "ops/route/problem.h"
 #include "switchyard/ops.h"
@@ -13,26 +14,13 @@ namespace {
 
 constexpr std::int64_t kBlockTokens = 64;
 
-void expect(ConstTensorView view, std::string_view what, const Shape& shape) {
-  require(view.shape == shape, "[route] {}: expected {}, got {}.", what, to_string(shape),
-          to_string(view.shape));
-}
-
-void expect(ConstTensorView view, std::string_view what, const Shape& shape, DType type) {
-  expect(view, what, shape);
-  require(view.dtype == type, "[route] {}: expected {}, got {}.", what, name(type),
-          name(view.dtype));
-}
-
 std::vector<std::int64_t> input_ids(const RouteArgs& args, int top_k) {
   const ConstTensorView ids = args.input_ids, table = args.hash_table;
   require(ids && table, "[route] hash: expected input_ids and hash_table, got {}.",
           table ? "no input_ids" : "no hash_table");
-  require(ids.dtype == DType::i32 || ids.dtype == DType::i64,
-          "[route] input_ids: expected i32 or i64, got {}.", name(ids.dtype));
-  expect(ids, "input_ids", {args.logits.shape[0]});
+  expect("route", "input_ids", ids, {args.logits.shape[0]}, {DType::i32, DType::i64});
   const std::int64_t vocabulary = table.shape.rank() == 2 ? table.shape[0] : 0;
-  expect(table, "hash_table", {vocabulary, top_k}, DType::i32);
+  expect("route", "hash_table", table, {vocabulary, top_k}, {DType::i32});
   std::vector<std::int64_t> values;
   for (std::int64_t t = 0; t < ids.shape[0]; ++t) {
     values.push_back(ids.dtype == DType::i32 ? ids.as<std::int32_t>()[t]
@@ -61,10 +49,10 @@ route::Problem problem_of(const Routing& routing, const RouteArgs& args) {
                                .top_k = static_cast<int>(top_k),
                                .routing = routing};
   route::check(problem, "route");
-  expect(args.expert_ids, "expert_ids", {logits[0], top_k}, DType::i32);
-  expect(args.expert_weights, "expert_weights", {logits[0], top_k}, DType::f32);
+  expect("route", "expert_ids", args.expert_ids, {logits[0], top_k}, {DType::i32});
+  expect("route", "expert_weights", args.expert_weights, {logits[0], top_k}, {DType::f32});
   if (args.correction_bias)
-    expect(args.correction_bias, "correction_bias", {logits[1]}, DType::f32);
+    expect("route", "correction_bias", args.correction_bias, {logits[1]}, {DType::f32});
   return problem;
 }
 

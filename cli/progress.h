@@ -1,0 +1,33 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "switchyard/checkpoint.h"
+
+namespace switchyard::cli {
+
+/// A line on stderr that appears once the work has taken a second, on a terminal only, and is
+/// wiped when the work is done or fails.
+class ProgressLine {
+ public:
+  explicit ProgressLine(std::string what);
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+  ~ProgressLine();
+
+  /// The callback for the library; this object must outlive it.
+  Progress callback();
+
+ private:
+  void show(std::int64_t done, std::int64_t total);
+
+  using Clock = std::chrono::steady_clock;
+  std::string what_;
+  Clock::time_point start_ = Clock::now(), last_ = start_;
+  bool terminal_;
+  bool shown_ = false;
+};
+
+}  // namespace switchyard::cli

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <optional>
+#include <source_location>
+#include <string>
+
+#include "cuda/api.h"
+
+namespace switchyard::cuda {
+
+/// Why no kernel can run here (no driver, one too old, no device); empty when one can.
+std::optional<std::string> driver_declines();
+
+/// The driver, opened and initialised at the first call of the process.
+/// Throws Unsupported with driver_declines()'s sentence.
+const Api& driver();
+
+/// Opens `library` and binds every function; the sentence says what is missing.
+struct Opened {
+  Api api = {};
+  std::optional<std::string> declines;
+};
+Opened open_driver(const char* library);
+
+/// Version the installed driver supports: 13000 is CUDA 13.0.
+int driver_version();
+
+/// Throws DeviceError, naming the call and the place, unless `result` is success.
+void check(CUresult result, const char* call,
+           std::source_location at = std::source_location::current());
+
+#define SWITCHYARD_CU(call) ::switchyard::cuda::check((call), #call)
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+"""The command line as a user meets it: cli_test.py PROGRAM [unittest arguments]."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import safetensors
+
+PROGRAM = sys.argv.pop(1)
+FIXTURES = pathlib.Path(__file__).resolve().parent.parent / "fixtures"
+MODEL = FIXTURES / "qwen3_next_bf16"  # H 64, I 32: every format fits it
+HIDDEN = 64
+CHECKPOINTS = sorted(path.parent for path in FIXTURES.glob("*/config.json"))
+
+
+def switchyard(*words):
+    return subprocess.run([PROGRAM, *map(str, words)], capture_output=True, text=True, check=False,
+                          timeout=300)
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="switchyard-cli-"))
+        self.addCleanup(shutil.rmtree, self.work)
+
+    def ok(self, *words):
+        done = switchyard(*words)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        return done.stdout
+
+    def json(self, *words):
+        return json.loads(self.ok(*words, "--json"))
+
+    def refused(self, *words, code=2, says=""):
+        """The program ends with `code`, one sentence on stderr that contains `says`, no result."""
+        done = switchyard(*words)
+        self.assertEqual(done.returncode, code, done.stderr)
+        self.assertIn(says, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertNotIn("terminate", done.stderr)
+        return done.stderr
+
+    def input_file(self, **tensors):
+        path = self.work / f"input{len(list(self.work.iterdir()))}.safetensors"
+        safetensors.write(path, tensors)
+        return path
+
+    def expected(self, model):
+        return safetensors.read(model / "expected.safetensors")
+
+
+class Help(CliTest):
+    def test_teaches(self):
+        text = self.ok("--help")
+        for word in ("inspect", "run", "check", "quantize", "explain", "Examples", "Exit codes"):
+            self.assertIn(word, text)
+        self.assertRegex(self.ok("--version"), r"^switchyard \d+\.\d+\.\d+\n$")
+
+    def test_every_command_has_its_own(self):
+        for command in ("inspect", "run", "check", "quantize", "explain"):
+            self.assertIn("--json", self.ok(command, "--help"))
+
+    def test_wrong_usage(self):
+        self.refused()
+        self.refused("frobnicate")
+        self.refused("inspect")
+        self.refused("run", MODEL)  # no --layer
+        self.refused("inspect", MODEL, "--jsno")
+
+
+class Inspect(CliTest):
+    def test_every_fixture(self):
+        self.assertGreater(len(CHECKPOINTS), 10)
+        for model in CHECKPOINTS:
+            with self.subTest(model.name):
+                layers = self.json("inspect", model)["layers"]
+                self.assertGreater(len(layers), 0)
+                for layer in layers:
+                    self.assertGreater(layer["expert_bytes"], 0)
+                    self.assertGreaterEqual(layer["config"]["experts"], layer["config"]["top_k"])
+                self.assertIn(f"{layers[0]['config']['experts']} experts", self.ok("inspect", model))
+
+    def test_mistakes(self):
+        self.refused("inspect", self.work / "nowhere", says="nowhere")
+        (self.work / "config.json").write_text("{}")
+        self.refused("inspect", self.work, says=str(self.work))
+
+    def test_damaged_file(self):
+        model = self.work / "model"
+        shutil.copytree(MODEL, model)
+        weights = model / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+        self.refused("inspect", model, says="model.safetensors")
+        weights.write_bytes(b"\xff" * 64)
+        self.refused("inspect", model, says="model.safetensors")
+
+
+class Run(CliTest):
+    def test_every_fixture_passes_its_check(self):
+        for model in CHECKPOINTS:
+            with self.subTest(model.name):
+                layer = self.json("inspect", model)["layers"][0]["layer"]
+                report = self.json("run", model, "--layer", layer, "--tokens", 5, "--check")
+                self.assertTrue(report["check"]["passed"], report["check"])
+                self.assertEqual(report["tokens"], 5)
+
+    def test_agrees_with_transformers(self):
+        """From file to file: within twice the error of the bf16 run the fixture recorded."""
+        for name in ("mixtral_bf16", "qwen3_moe_bf16", "gpt_oss_bf16"):
+            with self.subTest(name):
+                expected = self.expected(FIXTURES / name)
+                out = self.work / f"{name}.safetensors"
+                self.ok("run", FIXTURES / name, "--layer", 0, "--output", out, "--input",
+                        self.input_file(tokens=expected["0.tokens"],
+                                        router_logits=expected["0.router_logits"]))
+                result = safetensors.read(out)
+                self.assertEqual(set(result), {"output", "expert_ids", "expert_weights"})
+                exact = safetensors.numbers(expected["0.output_exact"])
+                honest = max(abs(a - b) for a, b in
+                             zip(safetensors.numbers(expected["0.output_bf16"]), exact))
+                error = max(abs(a - b) for a, b in
+                            zip(safetensors.numbers(result["output"]), exact))
+                self.assertLessEqual(error, 2 * honest)
+
+    def test_given_experts(self):
+        expected = self.expected(MODEL)
+        out = self.work / "out.safetensors"
+        self.ok("run", MODEL, "--layer", 0, "--output", out, "--input", self.input_file(
+            tokens=expected["0.tokens"], expert_ids=expected["0.expert_ids"],
+            expert_weights=expected["0.expert_weights"]))
+        self.assertEqual(safetensors.read(out)["expert_ids"], expected["0.expert_ids"])
+
+    def test_parts_sum_to_the_whole(self):
+        tokens = safetensors.floats([(i * 37 % 101 - 50) / 50 for i in range(12 * HIDDEN)],
+                                    [12, HIDDEN])
+        source = self.input_file(tokens=tokens)
+
+        def output(*part):
+            out = self.work / f"out{'_'.join(part).replace('/', '-')}.safetensors"
+            self.ok("run", MODEL, "--layer", 0, "--act", "f32", "--input", source, "--output", out,
+                    *part)
+            return safetensors.numbers(safetensors.read(out)["output"])
+
+        whole = output()
+        for option in ("--tp", "--ep"):
+            parts = [output(option, f"{rank}/2") for rank in range(2)]
+            worst = max(abs(w - a - b) for w, a, b in zip(whole, *parts))
+            self.assertLess(worst, 1e-5 * max(map(abs, whole)), option)
+
+    def test_summary(self):
+        text = self.ok("run", MODEL, "--layer", 0, "--tokens", 3, "--check")
+        for word in ("layer ", "weights ", "3 tokens on cpu", "experts ", "output ", "passed"):
+            self.assertIn(word, text)
+        self.ok("run", MODEL, "--layer", 0, "--tokens", 0)
+
+    def test_same_seed_same_values(self):
+        first, second, other = (
+            self.json("run", MODEL, "--layer", 0, "--seed", seed, "--threads", threads)["first_values"]
+            for seed, threads in ((1, 1), (1, 2), (2, 1)))
+        self.assertEqual(first, second)
+        self.assertNotEqual(first, other)
+
+    def test_mistakes(self):
+        self.refused("run", self.work / "nowhere", "--layer", 0, says="nowhere")
+        self.refused("run", MODEL, "--layer", 99, says="99")
+        for part in ("8/8", "-1/2", "1/0", "x"):
+            self.refused("run", MODEL, "--layer", 0, f"--tp={part}", says=part)
+        self.refused("run", MODEL, "--layer", 0, "--act", "int3", says="fp8_token")
+        self.refused("run", MODEL, "--layer", 0, "--device", "abacus", says="abacus")
+        self.refused("run", MODEL, "--layer", 0, "--tokens", -1)
+        self.refused("run", MODEL, "--layer", 0, "--input", self.work / "none", says="none")
+
+    def test_wrong_inputs(self):
+        def refused(says, **tensors):
+            self.refused("run", MODEL, "--layer", 0, "--input", self.input_file(**tensors), says=says)
+
+        refused("tokens", output=safetensors.floats([0.0] * HIDDEN, [1, HIDDEN]))
+        refused("[1, 32]", tokens=safetensors.floats([0.0] * 32, [1, 32]))
+        tokens = safetensors.floats([0.0] * HIDDEN, [1, HIDDEN])
+        refused("router_logits", tokens=tokens, router_logits=safetensors.floats([0.0] * 3, [1, 3]))
+        refused("expert_weights", tokens=tokens, expert_ids=("I32", [1, 2], bytes(8)))
+
+    def test_output_is_never_overwritten_nor_left_half_written(self):
+        out = self.work / "out.safetensors"
+        out.write_text("precious")
+        self.refused("run", MODEL, "--layer", 0, "--output", out, says="exists")
+        self.assertEqual(out.read_text(), "precious")
+        self.refused("run", MODEL, "--layer", 0, "--output", self.work / "no" / "out", says="no")
+        self.assertEqual(list(self.work.iterdir()), [out])
+
+    @unittest.skipUnless(os.path.isdir("/proc/self"), "needs a directory that refuses files")
+    def test_unwritable_output(self):
+        done = switchyard("run", MODEL, "--layer", 0, "--output", "/proc/out.safetensors")
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertIn("/proc/out.safetensors", done.stderr)
+
+
+class Check(CliTest):
+    LINE = "moe t8 h64 i32 e8 k2 nvfp4 swiglu deepseek_v3 groups=4 topk_groups=2"
+
+    def test_passes(self):
+        self.assertIn("passed", self.ok("check", self.LINE))
+        report = self.json("check", self.LINE, "moe t3 h64 i64 e4 k2 bf16 swiglu", "--seed", 3)
+        self.assertTrue(report["passed"])
+        self.assertEqual([case["seed"] for case in report["cases"]], [3, 3])
+
+    def test_mistakes(self):
+        self.refused("check", self.LINE, "moe t8 h64 i32 e8 k2 nvfp5", says="nvfp4")
+        self.refused("check", "moe t8 h64 i32 e8 k9 bf16")
+        self.refused("check", "", says="moe")
+
+
+class Quantize(CliTest):
+    def test_every_format_can_be_run(self):
+        before = self.json("inspect", MODEL)["layers"][0]["expert_bytes"]
+        for words in (["nvfp4"], ["nvfp4", "--modelopt"], ["mxfp4"], ["mxfp8"], ["fp8_block"], ["fp8_channel"],
+                      ["fp8_tensor"], ["int4_g32"], ["bf16"]):
+            with self.subTest(words):
+                out = self.work / "-".join(words)
+                report = self.json("quantize", MODEL, out, "--to", *words)
+                if words != ["bf16"]:
+                    self.assertLess(report["expert_bytes_after"], before)
+                layer = self.json("inspect", out)["layers"][0]
+                self.assertEqual(layer["gate_up_format"], words[0])
+                self.ok("run", out, "--layer", 0, "--tokens", 4, "--check")
+
+    def test_mistakes_leave_nothing(self):
+        out = self.work / "out"
+        self.refused("quantize", MODEL, out, "--to", "nvfp5", says="nvfp4")
+        self.refused("quantize", self.work / "nowhere", out, "--to", "nvfp4", says="nowhere")
+        self.assertEqual(list(self.work.iterdir()), [])
+        out.mkdir()
+        (out / "precious").write_text("x")
+        self.refused("quantize", MODEL, out, "--to", "nvfp4", says=str(out))
+        self.assertEqual([p.name for p in self.work.rglob("*")], ["out", "precious"])
+
+
+class Explain(CliTest):
+    def test_both_targets(self):
+        self.assertGreater(len(self.ok("explain", Check.LINE).splitlines()), 1)
+        self.ok("explain", MODEL, "--layer", 0, "--tokens", 8)
+        self.assertEqual(self.json("explain", MODEL, "--layer", 0, "--tokens", 8)["max_tokens"], 8)
+
+    def test_mistakes(self):
+        self.refused("explain", MODEL, says="--layer")
+        self.refused("explain", "moe t8", says="moe")
+
+
+if __name__ == "__main__":
+    unittest.main()
