@@ -87,6 +87,9 @@ std::optional<std::string> initialise(const Api& api) {
   if (result == CUDA_ERROR_NO_DEVICE || (result == CUDA_SUCCESS && devices == 0))
     return "[cuda] no NVIDIA GPU is visible to this process: check nvidia-smi and "
            "CUDA_VISIBLE_DEVICES, or use the CPU (--device cpu).";
+  if (result == CUDA_ERROR_STUB_LIBRARY)
+    return "[cuda] the CUDA toolkit's stub of the driver was found first: take the toolkit's stubs "
+           "folder out of LD_LIBRARY_PATH.";
   if (result != CUDA_SUCCESS)
     return fmt::format(
         "[cuda] the driver does not start: {}. Check nvidia-smi, or use the CPU "

@@ -8,8 +8,11 @@ namespace switchyard::formats {
 inline constexpr Minifloat kFp16{
     .exponent_bits = 5, .mantissa_bits = 10, .largest = 0x7bff, .overflow = 0x7c00, .nan = 0x7fff};
 
-template <class Float>
-SWITCHYARD_BOTH constexpr uint16 encode_fp16(Float value) {
+SWITCHYARD_BOTH constexpr uint16 encode_fp16(float value) {
+  return static_cast<uint16>(encode_f32<kFp16>(value));
+}
+
+SWITCHYARD_BOTH constexpr uint16 encode_fp16(double value) {
   return static_cast<uint16>(encode<kFp16>(value));
 }
 

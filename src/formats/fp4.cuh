@@ -10,8 +10,11 @@ inline constexpr Minifloat kE2m1{
     .exponent_bits = 2, .mantissa_bits = 1, .largest = 7, .overflow = 7, .nan = 7};
 inline constexpr float kE2m1Max = 6;
 
-template <class Float>
-SWITCHYARD_BOTH constexpr uint8 encode_e2m1(Float value) {
+SWITCHYARD_BOTH constexpr uint8 encode_e2m1(float value) {
+  return static_cast<uint8>(encode_f32<kE2m1>(value));
+}
+
+SWITCHYARD_BOTH constexpr uint8 encode_e2m1(double value) {
   return static_cast<uint8>(encode<kE2m1>(value));
 }
 

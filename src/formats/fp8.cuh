@@ -13,8 +13,11 @@ inline constexpr Minifloat kE5m2{
 inline constexpr float kE4m3Max = 448;
 inline constexpr float kE5m2Max = 57344;
 
-template <class Float>
-SWITCHYARD_BOTH constexpr uint8 encode_e4m3(Float value) {
+SWITCHYARD_BOTH constexpr uint8 encode_e4m3(float value) {
+  return static_cast<uint8>(encode_f32<kE4m3>(value));
+}
+
+SWITCHYARD_BOTH constexpr uint8 encode_e4m3(double value) {
   return static_cast<uint8>(encode<kE4m3>(value));
 }
 
@@ -22,8 +25,11 @@ SWITCHYARD_BOTH constexpr float decode_e4m3(uint8 code) {
   return decode<kE4m3>(code);
 }
 
-template <class Float>
-SWITCHYARD_BOTH constexpr uint8 encode_e5m2(Float value) {
+SWITCHYARD_BOTH constexpr uint8 encode_e5m2(float value) {
+  return static_cast<uint8>(encode_f32<kE5m2>(value));
+}
+
+SWITCHYARD_BOTH constexpr uint8 encode_e5m2(double value) {
   return static_cast<uint8>(encode<kE5m2>(value));
 }
 

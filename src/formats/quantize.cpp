@@ -28,10 +28,11 @@ struct Block {
   std::int64_t element, scale;  // indices of the first code and of the scale
 
   float max() const {
-    float max = 0;
+    uint32 max = 0;  // magnitudes order like their bits, and integers vectorise
     for (std::int64_t r = 0; r < rows; ++r)
-      for (std::int64_t c = 0; c < cols; ++c) max = std::max(max, std::abs(values[r * stride + c]));
-    return max;
+      for (std::int64_t c = 0; c < cols; ++c)
+        max = std::max(max, bits_as<uint32>(values[r * stride + c]) & 0x7fffffffU);
+    return bits_as<float>(max);
   }
 };
 
@@ -157,12 +158,13 @@ void load_rows(ConstTensorView weights, DType element, std::int64_t row, std::sp
   const float beyond = element == DType::f16    ? 65520.0F
                        : element == DType::bf16 ? 0x1.ffp127F
                                                 : HUGE_VALF;
-  for (std::int64_t i = 0; i < count; ++i)
-    require(std::abs(values[static_cast<std::size_t>(i)]) < beyond,
-            "[quantize] weights: expected finite values that fit {}, got {} at expert {}, row {}, "
-            "column {}.",
-            name(element), values[static_cast<std::size_t>(i)], (row + i / in) / weights.shape[1],
-            (row + i / in) % weights.shape[1], i % in);
+  const auto bad = std::ranges::find_if_not(values, [=](float x) { return std::abs(x) < beyond; });
+  if (bad == values.end()) return;
+  const std::int64_t at = row * in + (bad - values.begin()), out = weights.shape[1];
+  require(false,
+          "[quantize] weights: expected finite values that fit {}, got {} at expert {}, row {}, "
+          "column {}.",
+          name(element), *bad, at / in / out, at / in % out, at % in);
 }
 
 /// The scale rows of one expert, one band of rows at a time.

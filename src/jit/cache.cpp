@@ -1,13 +1,11 @@
 #include "jit/cache.h"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <thread>
 
 #include "base/check.h"
 #include "base/env.h"
 #include "base/log.h"
+#include "base/thread_pool.h"
 
 namespace switchyard::jit {
 
@@ -79,7 +77,7 @@ std::shared_ptr<const Binary> Cache::load_or_compile(const Digest& key, const Pr
   const Compiler& compiler = options_.compiler;
   const bool may_compile = options_.compile == Compile::on;
   // What cannot be compiled here is taken from whichever compiler made it.
-  const std::string wanted = may_compile ? compiler.version : std::string();
+  const std::string wanted = may_compile ? compiler.version() : std::string();
   if (std::optional<Binary> stored = store_.read(key, program, wanted)) {
     count(&CacheStats::disk);
     return std::make_shared<const Binary>(std::move(*stored));
@@ -98,26 +96,11 @@ std::shared_ptr<const Binary> Cache::load_or_compile(const Digest& key, const Pr
 std::vector<std::shared_ptr<const Binary>> Cache::get(std::span<const Program> programs,
                                                       int threads) {
   std::vector<std::shared_ptr<const Binary>> binaries(programs.size());
-  std::vector<std::exception_ptr> failures(programs.size());
-  std::atomic<std::size_t> next = 0;
-  const auto work = [&] {
-    for (std::size_t i = next++; i < programs.size(); i = next++) {
-      try {
-        binaries[i] = get(programs[i]);
-      } catch (...) {
-        failures[i] = std::current_exception();
-        next = programs.size();
-      }
-    }
-  };
-  {
-    std::vector<std::jthread> helpers;
-    const std::size_t wanted = std::min(programs.size(), static_cast<std::size_t>(threads));
-    for (std::size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
-    work();
-  }
-  for (const std::exception_ptr& failure : failures)
-    if (failure) std::rethrow_exception(failure);
+  ThreadPool pool(std::max(1, std::min(threads, static_cast<int>(programs.size()))));
+  pool.parallel_for(static_cast<std::int64_t>(programs.size()), [&](std::int64_t i, int) {
+    const auto at = static_cast<std::size_t>(i);
+    binaries[at] = get(programs[at]);
+  });
   return binaries;
 }
 

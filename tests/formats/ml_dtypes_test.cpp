@@ -57,10 +57,11 @@ uint8 encode(Target target, float x) {
 }
 
 /// What ml_dtypes makes of x, from our code and its documented differences: it does not saturate
-/// FP8, keeps the sign of NaN, and E2M1's NaN is -0 instead of +6.
+/// FP8, keeps the sign of NaN, and E2M1's NaN is a zero of the other sign instead of +6.
 uint8 theirs_by_rule(Target target, float x) {
   const auto sign = static_cast<uint8>(std::signbit(x) ? 0x80 : 0);
-  if (target == Target::e2m1) return std::isnan(x) ? uint8{8} : encode_e2m1(x);
+  if (target == Target::e2m1 && std::isnan(x)) return sign != 0 ? 0 : 8;
+  if (target == Target::e2m1) return encode_e2m1(x);
   if (std::isnan(x)) return static_cast<uint8>(sign | (target == Target::e4m3 ? 0x7f : 0x7e));
   if (target == Target::e4m3 && std::abs(x) > 464) return static_cast<uint8>(sign | 0x7f);
   if (target == Target::e5m2 && std::abs(x) >= 61440) return static_cast<uint8>(sign | 0x7c);

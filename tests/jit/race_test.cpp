@@ -53,7 +53,9 @@ TEST(Race, ThreadsOfManyCachesShareOneFolder) {
 
 /// Runs tests/jit/process.cpp on a cache folder; it waits for FOLDER/go.
 pid_t start_process(const std::filesystem::path& folder) {
-  std::string program = SWITCHYARD_JIT_PROCESS, argument = folder.string();
+  std::string program = std::filesystem::read_symlink("/proc/self/exe").parent_path() /
+                        "switchyard_jit_process",
+              argument = folder.string();
   char* arguments[] = {program.data(), argument.data(), nullptr};
   pid_t process = -1;
   EXPECT_EQ(::posix_spawn(&process, program.c_str(), nullptr, nullptr, arguments, environ), 0);

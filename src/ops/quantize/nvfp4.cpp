@@ -33,10 +33,12 @@ void check_args(const QuantizeNvfp4Args& args) {
   require(static_cast<std::int64_t>(args.scales.size()) == bytes,
           "[quantize_nvfp4] scales: expected {} bytes, got {}. scale_bytes() says how many.", bytes,
           args.scales.size());
-  for (std::int64_t i = 0; i < shape.elements(); ++i)
-    require(std::isfinite(formats::load(args.x.dtype, args.x.data, i)),
-            "[quantize_nvfp4] x: expected finite values, got {} at [{}, {}].",
-            formats::load(args.x.dtype, args.x.data, i), i / shape[1], i % shape[1]);
+  for (std::int64_t i = 0; i < shape.elements(); ++i) {
+    const double x = formats::load(args.x.dtype, args.x.data, i);
+    if (std::isfinite(x)) continue;
+    require(false, "[quantize_nvfp4] x: expected finite values, got {} at [{}, {}].", x,
+            i / shape[1], i % shape[1]);
+  }
 }
 
 }  // namespace

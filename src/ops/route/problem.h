@@ -56,11 +56,11 @@ inline constexpr double kAdaptiveEntropy[2] = {1.3, 1.7};
 
 /// The arrays of ops::RouteArgs; those that a method does not read may be empty.
 struct Inputs {
-  std::span<const double> logits;            ///< [T, scores]
-  std::span<const float> correction_bias;    ///< [scores]
-  std::span<const std::int64_t> input_ids;   ///< [T]
-  std::span<const std::int32_t> hash_table;  ///< [vocabulary, K]
-  std::int64_t first_token = 0;              ///< of the batch: load_balanced counts from there
+  std::span<const double> logits = {};            ///< [T, scores]
+  std::span<const float> correction_bias = {};    ///< [scores]
+  std::span<const std::int64_t> input_ids = {};   ///< [T]
+  std::span<const std::int32_t> hash_table = {};  ///< [vocabulary, K]
+  std::int64_t first_token = 0;                   ///< of the batch: load_balanced counts from there
 };
 
 struct Chosen {

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "checkpoint/loader.h"
+#include "switchyard/checkpoint.h"
+
+namespace switchyard {
+
+/// What an open checkpoint knows. The plans point into the catalogue.
+struct CheckpointState {
+  std::string family;
+  checkpoint::ModelConfig config;
+  checkpoint::Catalogue catalogue;
+  std::vector<checkpoint::LayerPlan> plans;  ///< by position, as `layers`
+  std::vector<CheckpointLayer> layers;
+};
+
+}  // namespace switchyard
