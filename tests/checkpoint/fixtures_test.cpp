@@ -34,8 +34,11 @@ Expected expected(const TensorFile& file, int layer, std::string_view family) {
   const auto get = [&](std::string_view name) {
     return testing::numbers(file.tensors.at(fmt::format("{}.{}", layer, name)));
   };
-  Expected result{get("tokens"), get("expert_weights_exact"), get("output_exact"),
-                  get("router_logits_exact"), {}};
+  Expected result{get("tokens"),
+                  get("expert_weights_exact"),
+                  get("output_exact"),
+                  get("router_logits_exact"),
+                  {}};
   // transformers scales MiniMax-M3's sum, not its weights.
   if (family == "minimax_m3")
     for (double& weight : result.weights) weight *= 2.0;
@@ -129,9 +132,8 @@ TEST_P(Fixtures, PartsSumToTheLayer) {
   const int ranks = layer.config.experts % 2 == 0 ? 2 : 3;
   EXPECT_LT(largest_difference(sum_of_parts(1, ranks), want.output), kClose) << "ep " << ranks;
   std::string refusal;
-  refusal = testing::complaint([&] {
-    EXPECT_LT(largest_difference(sum_of_parts(2, 1), want.output), kClose) << "tp 2";
-  });
+  refusal = testing::complaint(
+      [&] { EXPECT_LT(largest_difference(sum_of_parts(2, 1), want.output), kClose) << "tp 2"; });
   if (!refusal.empty()) {
     EXPECT_NE(refusal.find("tp: expected at most 1 parts"), std::string::npos) << refusal;
   }
@@ -200,8 +202,8 @@ TEST(FixtureList, EveryDirectoryIsTested) {
   for (const auto& entry :
        fs::directory_iterator(fs::path(SWITCHYARD_SOURCE_DIR) / "tests/fixtures"))
     if (fs::exists(entry.path() / "config.json")) {
-      const std::string name = fmt::format("ComputesWhatTransformersDid/{}",
-                                           entry.path().filename().string());
+      const std::string name =
+          fmt::format("ComputesWhatTransformersDid/{}", entry.path().filename().string());
       bool found = false;
       const ::testing::UnitTest& all = *::testing::UnitTest::GetInstance();
       for (int s = 0; s < all.total_test_suite_count(); ++s)

@@ -39,7 +39,8 @@ TEST(TileMap, Invariants) {
     for (const int slots : {0, 1, 6, 300}) {
       std::vector<std::int32_t> ids;
       for (int i = 0; i < slots; ++i)
-        ids.push_back(static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(i), 7)) - 1);
+        ids.push_back(static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(i), 7)) -
+                      1);
       const finalize::TileMap map = finalize::tile_map(ids, 5, tile);
       ASSERT_EQ(map.slot_of_permuted.size(),
                 map.expert_of_tile.size() * static_cast<std::size_t>(tile));
