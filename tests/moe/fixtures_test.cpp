@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <set>
 
 #include "moe/closeness.h"
 #include "moe/reference.h"
 #include "moe/values.h"
 #include "switchyard/checkpoint.h"
+#include "switchyard/error.h"
 
 namespace switchyard {
 namespace {
@@ -65,8 +65,19 @@ struct Loaded {
 
 class FixtureTest : public testing::TestWithParam<std::string> {
  protected:
-  /// All layers; none if the loader refuses the fixture, which tests/checkpoint checks by name.
+  /// All layers; none of a fixture whose gate and up disagree about their input, which is refused
+  /// (tests/checkpoint checks by name that these are and that no other is).
   std::vector<Loaded> load() const {
+    try {
+      return load_all();
+    } catch (const Unsupported& error) {
+      const std::string_view text = error.what();
+      if (text.find("expected the values of gate, got others for up") == text.npos) throw;
+      return {};
+    }
+  }
+
+  std::vector<Loaded> load_all() const {
     const fs::path directory = fixtures() / GetParam();
     const Checkpoint checkpoint = Checkpoint::open(directory);
     std::vector<Loaded> layers;

@@ -161,9 +161,10 @@ TEST(Case, HasTheSameBitsEverywhere) {
                         again.weights.experts.gate_up.elements.data(),
                         static_cast<std::size_t>(c.weights.experts.gate_up.elements.bytes())),
             0);
-  EXPECT_EQ(first<std::uint16_t>(c.tokens, 4), (std::vector<std::uint16_t>{0, 0, 0, 0}));
+  EXPECT_EQ(first<std::uint16_t>(c.tokens, 4),
+            (std::vector<std::uint16_t>{48935, 49009, 16115, 49034}));
   EXPECT_EQ(first<std::uint8_t>(c.weights.experts.gate_up.elements, 4),
-            (std::vector<std::uint8_t>{0, 0, 0, 0}));
+            (std::vector<std::uint8_t>{13, 194, 230, 31}));
 }
 
 TEST(Case, LoadsShapeTheRouting) {
