@@ -205,6 +205,14 @@ void set_extents(const LayerTensors& layer, const MatrixName& name, StoredMatrix
     matrix.columns = true;  // of the scales and zero points
 }
 
+/// As many as the highest number of any tensor says: a gap is then a missing tensor with a name.
+std::int64_t numbered_experts(const LayerTensors& layer) {
+  std::size_t experts = 0;
+  for (const Leaf& leaf : layer.leaves)
+    if (leaf.per_expert) experts = std::max(experts, leaf.places.size());
+  return static_cast<std::int64_t>(experts);
+}
+
 }  // namespace
 
 bool has_matrix(const LayerTensors& layer, const MatrixName& name) {
@@ -237,8 +245,7 @@ StoredMatrix find_matrix(const LayerTensors& layer, const MatrixName& name,
   matrix.groups = find_leaf(layer, name, scheme.groups);
   matrix.input_scale = find_leaf(layer, name, scheme.input_scale);
   matrix.input_factor = find_leaf(layer, name, scheme.input_factor);
-  if (name.holder == Holder::numbered)
-    matrix.experts = static_cast<std::int64_t>(matrix.elements->places.size());
+  if (name.holder == Holder::numbered) matrix.experts = numbered_experts(layer);
   if (name.holder == Holder::fused && matrix.elements->shape.rank() > 0)
     matrix.experts = matrix.elements->shape[0];
   set_extents(layer, name, matrix);

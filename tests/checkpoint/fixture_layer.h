@@ -31,14 +31,17 @@ inline Row multiply(const Row& w, std::size_t at, std::size_t out, const Row& x)
 inline double activate(const Activation& a, double g, double u) {
   const double limit = static_cast<double>(a.limit), alpha = static_cast<double>(a.alpha);
   switch (a.kind) {
-    case ActivationKind::relu2: return u > 0 ? u * u : 0;
+    case ActivationKind::relu2:
+      return u > 0 ? u * u : 0;
     case ActivationKind::swiglu_oai:
     case ActivationKind::swiglu_clamp: {
       const double gate = std::min(g, limit), up = std::min(std::max(u, -limit), limit);
       return gate / (1 + std::exp(-alpha * gate)) * (up + static_cast<double>(a.beta));
     }
-    case ActivationKind::swiglu: return g / (1 + std::exp(-g)) * u;
-    default: return std::nan("");
+    case ActivationKind::swiglu:
+      return g / (1 + std::exp(-g)) * u;
+    default:
+      return std::nan("");
   }
 }
 
@@ -91,9 +94,8 @@ inline Row run_layer(const MoeConfig& config, const MoeWeights& weights, const R
   for (std::size_t t = 0; t * hidden < tokens.size(); ++t) {
     const Row x(tokens.begin() + static_cast<std::ptrdiff_t>(t * hidden),
                 tokens.begin() + static_cast<std::ptrdiff_t>((t + 1) * hidden));
-    const Row latent = weights.latent_down
-                           ? multiply(numbers(weights.latent_down), 0, width, x)
-                           : x;
+    const Row latent =
+        weights.latent_down ? multiply(numbers(weights.latent_down), 0, width, x) : x;
     Row sum(width, 0.0);
     for (std::size_t slot = 0; slot < k; ++slot) {
       int e = ids[t * k + slot];

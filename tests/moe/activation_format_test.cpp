@@ -94,9 +94,9 @@ TEST(FusedAlpha, AgreesWithUnfused) {
   const auto unfused = output(make_case(parse_problem(line + "act=nvfp4"), 3), Rounding::exact);
   const auto fused =
       output(make_case(parse_problem(line + "act=nvfp4 fused_alpha"), 3), Rounding::exact);
-  EXPECT_LT(relative_rms(unfused, plain), 0.15);
-  EXPECT_LT(relative_rms(fused, plain), 0.15);
-  EXPECT_LT(relative_rms(fused, unfused), 0.15);
+  EXPECT_LT(relative_rms(unfused, plain), 0.2);
+  EXPECT_LT(relative_rms(fused, plain), 0.2);
+  EXPECT_LT(relative_rms(fused, unfused), 0.2);
   EXPECT_GT(relative_rms(fused, unfused), 0) << "the quantisation point did not move";
 }
 

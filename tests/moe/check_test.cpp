@@ -30,18 +30,17 @@ INSTANTIATE_TEST_SUITE_P(
                     "moe t7 h96 i160 e8 k2 mxfp4", "moe t7 h128 i256 e8 k2 int4",
                     "moe t7 h128 i64 e8 k2 int4_g32_zp"));
 
-INSTANTIATE_TEST_SUITE_P(
-    ActivationFormats, CheckTest,
-    testing::Values("moe t9 h256 i128 e8 k2 nvfp4 act=nvfp4",
-                    "moe t9 h256 i128 e8 k2 nvfp4 act=nvfp4 fused_alpha",
-                    "moe t9 h256 i128 e8 k2 nvfp4 act=nvfp4 dense",
-                    "moe t9 h256 i128 e8 k2 nvfp4 act=nvfp4 dense fused_alpha",
-                    "moe t9 h256 i128 e8 k2 fp8_tensor act=fp8_tensor",
-                    "moe t9 h256 i128 e8 k2 fp8_channel act=fp8_token",
-                    "moe t9 h256 i256 e8 k2 fp8_block act=fp8_block",
-                    "moe t9 h256 i128 e8 k2 mxfp8 act=mxfp8",
-                    "moe t9 h256 i128 e8 k2 mxfp4 act=mxfp8",
-                    "moe t9 h256 i128 e8 k2 int4 act=fp8_token"));
+INSTANTIATE_TEST_SUITE_P(ActivationFormats, CheckTest,
+                         testing::Values("moe t9 h256 i128 e8 k2 nvfp4 act=nvfp4",
+                                         "moe t9 h256 i128 e8 k2 nvfp4 act=nvfp4 fused_alpha",
+                                         "moe t9 h256 i128 e8 k2 nvfp4 act=nvfp4 dense",
+                                         "moe t9 h256 i128 e8 k2 nvfp4 act=nvfp4 dense fused_alpha",
+                                         "moe t9 h256 i128 e8 k2 fp8_tensor act=fp8_tensor",
+                                         "moe t9 h256 i128 e8 k2 fp8_channel act=fp8_token",
+                                         "moe t9 h256 i256 e8 k2 fp8_block act=fp8_block",
+                                         "moe t9 h256 i128 e8 k2 mxfp8 act=mxfp8",
+                                         "moe t9 h256 i128 e8 k2 mxfp4 act=mxfp8",
+                                         "moe t9 h256 i128 e8 k2 int4 act=fp8_token"));
 
 INSTANTIATE_TEST_SUITE_P(
     Activations, CheckTest,
@@ -71,18 +70,19 @@ INSTANTIATE_TEST_SUITE_P(
                     "moe t40 h64 i48 e12 k12 softmax_renormalize"));
 
 // Nothing; one token; an idle expert; everything on few experts; the layers around the experts.
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, CheckTest,
-    testing::Values("moe t1 h64 i48 e8 k2 nvfp4", "moe t130 h64 i48 e64 k1 routing_load=hot",
-                    "moe t130 h64 i48 e16 k2 routing_load=zipf",
-                    "moe t64 h64 i48 e16 k2 routing_load=balanced", "moe t3 h7 i5 e3 k2 f32",
-                    "moe t5 h128 i32 e8 k2 nvfp4 shared=64",
-                    "moe t5 h128 i32 e8 k2 shared=64 shared_gate",
-                    "moe t5 h128 i32 e8 k2 relu2 latent=64 shared=32",
-                    "moe t5 h128 i32 e8 k2 nvfp4 latent=64 tp=1/2",
-                    "moe t9 h128 i64 e8 k2 mxfp4 bias swiglu_oai ep=1/4",
-                    "moe t9 h128 i96 e8 k2 nvfp4 tp=2/3 ep=1/2",
-                    "moe t9 h64 i32 e8 k2 topk relu2 on_input=1"));
+INSTANTIATE_TEST_SUITE_P(Shapes, CheckTest,
+                         testing::Values("moe t1 h64 i48 e8 k2 nvfp4",
+                                         "moe t130 h64 i48 e64 k1 routing_load=hot",
+                                         "moe t130 h64 i48 e16 k2 routing_load=zipf",
+                                         "moe t64 h64 i48 e16 k2 routing_load=balanced",
+                                         "moe t3 h7 i5 e3 k2 f32",
+                                         "moe t5 h128 i32 e8 k2 nvfp4 shared=64",
+                                         "moe t5 h128 i32 e8 k2 shared=64 shared_gate",
+                                         "moe t5 h128 i32 e8 k2 relu2 latent=64 shared=32",
+                                         "moe t5 h128 i32 e8 k2 nvfp4 latent=64 tp=1/2",
+                                         "moe t9 h128 i64 e8 k2 mxfp4 bias swiglu_oai ep=1/4",
+                                         "moe t9 h128 i96 e8 k2 nvfp4 tp=2/3 ep=1/2",
+                                         "moe t9 h64 i32 e8 k2 topk relu2 on_input=1"));
 
 TEST(Check, NoTokens) {
   const CheckReport report = check(parse_problem("moe t0 h64 i48 e8 k2"), 7);

@@ -11,8 +11,9 @@
 namespace switchyard {
 namespace {
 
-constexpr const char* kFormats[] = {"f32",   "bf16",  "fp16",  "fp8_tensor", "fp8_channel", "fp8_block",
-                                    "mxfp8", "nvfp4", "mxfp4", "int4",       "int4_g32_zp"};
+constexpr const char* kFormats[] = {"f32",         "bf16",      "fp16",       "fp8_tensor",
+                                    "fp8_channel", "fp8_block", "mxfp8",      "nvfp4",
+                                    "mxfp4",       "int4",      "int4_g32_zp"};
 constexpr const char* kLoads[] = {"random", "balanced", "zipf", "hot"};
 
 int between(int low, int high) {
@@ -160,15 +161,16 @@ TEST(Case, HasTheSameBitsEverywhere) {
                         again.weights.experts.gate_up.elements.data(),
                         static_cast<std::size_t>(c.weights.experts.gate_up.elements.bytes())),
             0);
-  EXPECT_EQ(first<std::uint16_t>(c.tokens, 4), (std::vector<std::uint16_t>{0, 0, 0, 0}));
+  EXPECT_EQ(first<std::uint16_t>(c.tokens, 4),
+            (std::vector<std::uint16_t>{48935, 49009, 16115, 49034}));
   EXPECT_EQ(first<std::uint8_t>(c.weights.experts.gate_up.elements, 4),
-            (std::vector<std::uint8_t>{0, 0, 0, 0}));
+            (std::vector<std::uint8_t>{13, 194, 230, 31}));
 }
 
 TEST(Case, LoadsShapeTheRouting) {
   const auto counts = [](const char* load) {
-    const MoeCase c = make_case(
-        parse_problem(std::string("moe t64 h2 i2 e16 k1 bf16 routing_load=") + load), 3);
+    const MoeCase c =
+        make_case(parse_problem(std::string("moe t64 h2 i2 e16 k1 bf16 routing_load=") + load), 3);
     std::vector<int> count(16);
     for (int t = 0; t < 64; ++t) {
       const float* row = c.router_logits.as<float>() + t * 16;

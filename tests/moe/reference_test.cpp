@@ -24,8 +24,10 @@ TEST(Reference, TwoExpertsByHand) {
                   .intermediate = 1,
                   .experts = 2,
                   .top_k = 2,
+                  .routing = {},
                   .activation = {.kind = ActivationKind::identity},
-                  .act = ActivationFormat::f32};
+                  .act = ActivationFormat::f32,
+                  .expert_map = {}};
   layer.weights.experts.gate_up = matrix({2, 1, 2}, {1, 2, 0, 1});
   layer.weights.experts.down = matrix({2, 2, 1}, {1, -1, 2, 0});
   layer.tokens = floats({1, 2}, {3, 1});
@@ -89,9 +91,11 @@ TEST(Reference, LatentExperts) {
                   .intermediate = 2,
                   .experts = 1,
                   .top_k = 1,
+                  .routing = {},
                   .activation = {.kind = ActivationKind::identity},
                   .act = ActivationFormat::f32,
-                  .norm_epsilon = 0};
+                  .norm_epsilon = 0,
+                  .expert_map = {}};
   layer.weights.experts.gate_up = matrix({1, 2, 2}, {2, 0, 0, 2});
   layer.weights.experts.down = matrix({1, 2, 2}, {1, 0, 0, 1});
   layer.weights.latent_down = floats({2, 2}, {1, 0, 1, 1});
