@@ -10,7 +10,6 @@
 
 #include "moe/plan.h"
 #include "moe/reference.h"
-
 #include "switchyard/error.h"
 #include "switchyard/problem.h"
 #include "tests/support/allocations.h"
