@@ -77,7 +77,7 @@ std::shared_ptr<const Binary> Cache::load_or_compile(const Digest& key, const Pr
   const Compiler& compiler = options_.compiler;
   const bool may_compile = options_.compile == Compile::on;
   // What cannot be compiled here is taken from whichever compiler made it.
-  const std::string wanted = may_compile ? compiler.version : std::string();
+  const std::string wanted = may_compile ? compiler.version() : std::string();
   if (std::optional<Binary> stored = store_.read(key, program, wanted)) {
     count(&CacheStats::disk);
     return std::make_shared<const Binary>(std::move(*stored));

@@ -131,7 +131,7 @@ Resources parse_resources(std::string_view log) {
 }
 
 Compiler nvrtc_compiler() {
-  return {nvrtc().version, compile};
+  return {.version = [] { return nvrtc().version; }, .compile = compile};
 }
 
 }  // namespace switchyard::jit

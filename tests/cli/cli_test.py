@@ -184,7 +184,7 @@ class Run(CliTest):
         refused("[1, 32]", tokens=safetensors.floats([0.0] * 32, [1, 32]))
         tokens = safetensors.floats([0.0] * HIDDEN, [1, HIDDEN])
         refused("router_logits", tokens=tokens, router_logits=safetensors.floats([0.0] * 3, [1, 3]))
-        refused("expert_weights", tokens=tokens, expert_ids=("I32", [1, 2], bytes(8)))
+        refused("expert_weights", tokens=tokens, expert_ids=("I32", [1, 3], bytes(12)))
 
     def test_output_is_never_overwritten_nor_left_half_written(self):
         out = self.work / "out.safetensors"

@@ -113,7 +113,8 @@ TEST_F(CacheTest, OffServesWhatAnyCompilerMade) {
 TEST_F(CacheTest, WithoutACompilerTheCacheStillServes) {
   Cache(options()).get(scale_program());
   CacheOptions none = options();
-  none.compiler = {"", [](const Program&, const Closure&) -> Binary {
+  none.compiler = {[] { return std::string(); },
+                   [](const Program&, const Closure&) -> Binary {
                      throw Unsupported("[jit] no NVRTC: a sentence.");
                    }};
   Cache cache(none);

@@ -18,12 +18,12 @@ inline F32 elements<DType::f32>(const std::uint8_t* from) {
 
 template <>
 inline F32 elements<DType::bf16>(const std::uint8_t* from) {
-  return bit_cast<F32>(__builtin_convertvector(load<U16>(from), U32) << 16);
+  return bit_cast<F32>(load_words(from) << 16);
 }
 
 template <>
 inline F32 elements<DType::f16>(const std::uint8_t* from) {
-  const U32 h = __builtin_convertvector(load<U16>(from), U32);
+  const U32 h = load_words(from);
   // The exponent moves from bias 15 to 127 by a multiplication, which also makes subnormals right.
   const F32 magnitude = bit_cast<F32>((h & 0x7fff) << 13) * 0x1p112F;
   const U32 special = bit_cast<U32>((h & 0x7c00) == 0x7c00) & 0x7f800000;
@@ -32,7 +32,7 @@ inline F32 elements<DType::f16>(const std::uint8_t* from) {
 
 template <>
 inline F32 elements<DType::f8_e4m3>(const std::uint8_t* from) {
-  const U32 b = __builtin_convertvector(load<U8>(from), U32);
+  const U32 b = load_bytes(from);
   const F32 magnitude = bit_cast<F32>((b & 0x7f) << 20) * 0x1p120F;
   const U32 nan = bit_cast<U32>((b & 0x7f) == 0x7f) & 0x7fc00000;
   return bit_cast<F32>(bit_cast<U32>(magnitude) | nan | ((b & 0x80) << 24));
@@ -63,6 +63,18 @@ inline F32 elements<DType::f4_e2m1>(const std::uint8_t* from) {
   const F32 magnitude = __builtin_convertvector(bit_cast<I32>(halves), F32) * 0.5F;
 #endif
   return bit_cast<F32>(bit_cast<U32>(magnitude) | ((code & 8) << 28));
+}
+
+/// e4m3 without arithmetic on subnormal f32, which costs many CPUs 100 cycles: block scales, unlike
+/// weights, are often that small. Every value is an integer times 2^-9.
+inline F32 e4m3_scales(const std::uint8_t* from) {
+  const U32 b = load_bytes(from);
+  const U32 low = b & 0x7f, exponent = low >> 3;
+  const U32 shift = exponent + bit_cast<U32>(exponent != 0);  // true is -1
+  const I32 units = bit_cast<I32>((low - (shift << 3)) << shift);
+  const F32 magnitude = __builtin_convertvector(units, F32) * 0x1p-9F;
+  const U32 nan = bit_cast<U32>(low == 0x7f);
+  return bit_cast<F32>(bit_cast<U32>(magnitude) | nan | ((b & 0x80) << 24));
 }
 
 constexpr std::int64_t byte_of(DType type, std::int64_t column) {
@@ -144,6 +156,18 @@ inline RowScales row_scales(const MatrixView& w, std::int64_t row) {
           .zero = w.element == DType::u4 ? 8.0F : 0.0F};
 }
 
+constexpr std::int64_t kPanelColumns = 512;
+
+/// Scales [first, first + count) of a row as f32; count <= kPanelColumns + 1.
+inline void decode_scales(DType type, const std::uint8_t* scales, std::int64_t first,
+                          std::int64_t count, float* to) {
+  std::int64_t i = 0;
+  if (type == DType::f8_e4m3) {
+    for (; i + kLanes <= count; i += kLanes) store(to + i, e4m3_scales(scales + first + i));
+  }
+  for (; i < count; ++i) to[i] = scale_value(type, scales, first + i);
+}
+
 /// to[c] = (to[c] - zero) * scale, group by group. Rounds as (element - zero) * scale in f32.
 inline void apply_scales(const MatrixView& w, std::int64_t row, std::int64_t first,
                          std::int64_t count, float* to) {
@@ -156,11 +180,23 @@ inline void apply_scales(const MatrixView& w, std::int64_t row, std::int64_t fir
     }
     return;
   }
-  for (std::int64_t c = 0; c < count;) {
-    const std::int64_t group = (first + c) / w.scale_cols;
-    const std::int64_t after = (group + 1) * w.scale_cols - first;
-    const std::int64_t end = after < count ? after : count;
-    const float scale = scales.scale(group), zero = scales.zero_point(group);
+  const std::int64_t first_group = first / w.scale_cols;
+  const std::int64_t groups = (first + count - 1) / w.scale_cols - first_group + 1;
+  float values[kPanelColumns + 1];
+  if (w.scales) decode_scales(w.scale, scales.scales, first_group, groups, values);
+  if (w.scale_cols == 16 && first % 16 == 0 && count % 16 == 0 && w.scales && !w.zeros) {
+    for (std::int64_t g = 0; g < groups; ++g) {
+      for (std::int64_t c = 16 * g; c < 16 * g + 16; c += kLanes) {
+        store(to + c, (load<F32>(to + c) - scales.zero) * values[g]);
+      }
+    }
+    return;
+  }
+  std::int64_t end = (first_group + 1) * w.scale_cols - first;
+  for (std::int64_t g = 0, c = 0; g < groups; ++g, end += w.scale_cols) {
+    if (end > count) end = count;
+    const float scale = w.scales ? values[g] : 1.0F;
+    const float zero = scales.zero_point(first_group + g);
     for (; c + kLanes <= end; c += kLanes) {
       store(to + c, (load<F32>(to + c) - zero) * scale);
     }
@@ -168,6 +204,7 @@ inline void apply_scales(const MatrixView& w, std::int64_t row, std::int64_t fir
   }
 }
 
+/// count <= kPanelColumns
 void decode(const MatrixView& w, std::int64_t row, std::int64_t first, std::int64_t count,
             float* to) {
   const std::uint8_t* from = w.elements + row * w.row_bytes;

@@ -16,15 +16,7 @@ constexpr std::int64_t kPrefetchBytes = 2048;
 /// Weight scales of 128 columns, one float per 16.
 struct E4m3Per16 {
   static __m256 load(const MatrixView&, const std::uint8_t* scales, std::int64_t c) {
-    std::int64_t bytes;
-    __builtin_memcpy(&bytes, scales + c / 16, 8);
-    const __m256i b = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes));
-    const __m256i low = _mm256_and_si256(b, _mm256_set1_epi32(0x7f));
-    const __m256i nan = _mm256_cmpeq_epi32(low, _mm256_set1_epi32(0x7f));
-    const __m256i sign = _mm256_slli_epi32(_mm256_andnot_si256(low, b), 24);
-    const __m256 value =
-        _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(low, 20)), _mm256_set1_ps(0x1p120F));
-    return _mm256_or_ps(value, _mm256_castsi256_ps(_mm256_or_si256(nan, sign)));
+    return e4m3_scales(scales + c / 16);
   }
 };
 
@@ -173,25 +165,36 @@ void fixed_tail(const MatrixView& w, const std::uint8_t* codes, const std::uint8
                                           sums);
 }
 
+/// Columns [first, end) of a row, added to y unless first is 0.
 template <class Codes, class Scale, int kTokens>
-void fixed_row(const MatrixView& w, std::int64_t row, const FixedToken* x, float* y,
-               std::int64_t y_stride) {
+__attribute__((noinline)) void fixed_row(const MatrixView& w, std::int64_t row, std::int64_t first,
+                                         std::int64_t end, const FixedToken* x, float* y,
+                                         std::int64_t y_stride) {
   const std::uint8_t* codes = w.elements + row * w.row_bytes;
   const std::uint8_t* scales = w.scales ? w.scales + row * w.scale_row_bytes : nullptr;
   const std::uint8_t* zeros = w.zeros ? w.zeros + row * w.groups : nullptr;
   __m256 sums[kTokens];
   for (__m256& s : sums) s = _mm256_setzero_ps();
-  std::int64_t c = 0;
-  for (; c + kPad <= w.in; c += kPad) {
+  std::int64_t c = first;
+  for (; c + kPad <= end; c += kPad) {
     _mm_prefetch(reinterpret_cast<const char*>(codes + c / 2 + kPrefetchBytes), _MM_HINT_T0);
     fixed_columns<Codes, Scale, kTokens>(w, codes, scales, zeros, c, x, c, sums);
   }
-  if (c < w.in) fixed_tail<Codes, kTokens>(w, codes, scales, zeros, c, x, sums);
-  for (int t = 0; t < kTokens; ++t) y[t * y_stride] = sum(sums[t]) * Codes::kUnit;
+  for (int t = 0; t < kTokens; ++t) {
+    float& to = y[t * y_stride];
+    to = (first == 0 ? 0.0F : to) + sum(sums[t]) * Codes::kUnit;
+  }
+  if (c == end) return;
+  // Sums of its own: the loop's stay in registers only if no call sees their address.
+  __m256 last[kTokens];
+  for (__m256& s : last) s = _mm256_setzero_ps();
+  fixed_tail<Codes, kTokens>(w, codes, scales, zeros, c, x, last);
+  for (int t = 0; t < kTokens; ++t) y[t * y_stride] += sum(last[t]) * Codes::kUnit;
 }
 
 template <class Codes, class Scale>
-void fixed_rows(const MatrixView& w, const FixedRows& x, const Block& block) {
+void fixed_rows(const MatrixView& w, const FixedRows& x, const Block& block, std::int64_t first,
+                std::int64_t end) {
   for (std::int64_t r = 0; r < block.rows; ++r) {
     const std::int64_t row = block.first_row + r;
     for (std::int64_t t = 0; t < block.tokens; t += 4) {
@@ -202,37 +205,50 @@ void fixed_rows(const MatrixView& w, const FixedRows& x, const Block& block) {
         token[i] = {x.codes + from * x.stride, x.scales + from * (x.stride / 16)};
       }
       float* y = block.y + t * block.y_stride + r;
+      const std::int64_t stride = block.y_stride;
       switch (tokens) {
         case 1:
-          fixed_row<Codes, Scale, 1>(w, row, token, y, block.y_stride);
+          fixed_row<Codes, Scale, 1>(w, row, first, end, token, y, stride);
           break;
         case 2:
-          fixed_row<Codes, Scale, 2>(w, row, token, y, block.y_stride);
+          fixed_row<Codes, Scale, 2>(w, row, first, end, token, y, stride);
           break;
         case 3:
-          fixed_row<Codes, Scale, 3>(w, row, token, y, block.y_stride);
+          fixed_row<Codes, Scale, 3>(w, row, first, end, token, y, stride);
           break;
         default:
-          fixed_row<Codes, Scale, 4>(w, row, token, y, block.y_stride);
+          fixed_row<Codes, Scale, 4>(w, row, first, end, token, y, stride);
           break;
       }
     }
   }
 }
 
+/// Columns whose activations stay in the first cache level while a block of rows passes: the same
+/// for any number of tokens, so that a token's bits do not depend on its neighbours.
+constexpr std::int64_t kFixedColumns = 2048;
+
+template <class Codes, class Scale>
+void fixed_block(const MatrixView& w, const FixedRows& x, const Block& block) {
+  for (std::int64_t c = 0; c < w.in; c += kFixedColumns) {
+    const std::int64_t end = w.in - c < kFixedColumns ? w.in : c + kFixedColumns;
+    fixed_rows<Codes, Scale>(w, x, block, c, end);
+  }
+}
+
 void multiply_fixed(const MatrixView& w, const FixedRows& x, const Block& block) {
   if (w.element == DType::f4_e2m1) {
     if (w.scale == DType::f8_e4m3 && w.scale_cols == 16) {
-      fixed_rows<Fp4, E4m3Per16>(w, x, block);
+      fixed_block<Fp4, E4m3Per16>(w, x, block);
     } else if (w.scale == DType::f8_e8m0 && w.scale_cols == 32) {
-      fixed_rows<Fp4, E8m0Per32>(w, x, block);
+      fixed_block<Fp4, E8m0Per32>(w, x, block);
     } else {
-      fixed_rows<Fp4, AnyScale>(w, x, block);
+      fixed_block<Fp4, AnyScale>(w, x, block);
     }
   } else if (w.zeros) {
-    fixed_rows<Int4Zeros, AnyScale>(w, x, block);
+    fixed_block<Int4Zeros, AnyScale>(w, x, block);
   } else {
-    fixed_rows<Int4, AnyScale>(w, x, block);
+    fixed_block<Int4, AnyScale>(w, x, block);
   }
 }
 
