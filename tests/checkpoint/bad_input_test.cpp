@@ -79,6 +79,21 @@ TEST(BadCheckpoint, WrongTypesAndShapes) {
               AllOf(HasSubstr("experts.1.up_proj.weight"), HasSubstr("as the other experts have")));
 }
 
+TEST(BadCheckpoint, GateAndUpThatReadDifferentInputs) {
+  const std::filesystem::path fixture =
+      std::filesystem::path(SWITCHYARD_SOURCE_DIR) / "tests/fixtures/qwen3_moe_modelopt_w4a16_awq";
+  TinyCheckpoint c;
+  std::filesystem::copy(fixture, c.directory.path(),
+                        std::filesystem::copy_options::overwrite_existing);
+  c.file = read_tensors(c.directory / "model.safetensors");
+  Tensor& factor = c.file.tensors.at(TinyCheckpoint::name(1, "up_proj.pre_quant_scale"));
+  factor.as<std::uint16_t>()[3] ^= 1;
+  write_tensors(c.directory / "model.safetensors", c.file);
+  EXPECT_THAT(
+      complaint([&] { Checkpoint::open(c.directory.path()).load(0); }),
+      AllOf(HasSubstr("experts.1.up_proj.pre_quant_scale"), HasSubstr("quantise them together")));
+}
+
 TEST(BadCheckpoint, WidthThatIsNoMultipleOfTheBlock) {
   TinyCheckpoint c;
   TinyCheckpoint::nvfp4(c);
