@@ -83,8 +83,7 @@ TEST(BadCheckpoint, GateAndUpThatReadDifferentInputs) {
   const std::filesystem::path fixture =
       std::filesystem::path(SWITCHYARD_SOURCE_DIR) / "tests/fixtures/qwen3_moe_modelopt_w4a16_awq";
   TinyCheckpoint c;
-  std::filesystem::copy(fixture, c.directory.path(),
-                        std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy(fixture, c.directory.path(), std::filesystem::copy_options::recursive);
   c.file = read_tensors(c.directory / "model.safetensors");
   Tensor& factor = c.file.tensors.at(TinyCheckpoint::name(1, "up_proj.pre_quant_scale"));
   factor.as<std::uint16_t>()[3] ^= 1;
