@@ -59,25 +59,6 @@ void decode_groups(const Groups& groups, const QuantConfig& quant,
 constexpr std::string_view kPythonWords[] = {"-Infinity", "Infinity", "NaN"};
 constexpr std::string_view kMark = "switchyard keeps ";
 
-std::string quote_python_words(std::string_view text) {
-  std::string result;
-  bool quoted = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    std::string_view word;
-    for (const std::string_view candidate : kPythonWords)
-      if (!quoted && word.empty() && text.substr(i).starts_with(candidate)) word = candidate;
-    if (!word.empty()) {
-      result += fmt::format("\"{}{}\"", kMark, word);
-      i += word.size() - 1;
-      continue;
-    }
-    if (quoted && text[i] == '\\' && i + 1 < text.size()) result += text[i++];
-    if (text[i] == '"') quoted = !quoted;
-    result += text[i];
-  }
-  return result;
-}
-
 void replace_all(std::string& text, const std::string& from, std::string_view to) {
   for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at))
     text.replace(at, from.size(), to);
@@ -145,7 +126,8 @@ void copy_tensor(const Catalogue& catalogue, const OtherTensor& tensor, TensorWr
 }
 
 std::string with_quantisation(std::string_view config, std::string_view quantisation) {
-  auto json = nlohmann::ordered_json::parse(quote_python_words(config));
+  auto json = nlohmann::ordered_json::parse(
+      replace_python_numbers(config, fmt::format("\"{}", kMark), "\""));
   const auto quant = nlohmann::ordered_json::parse(quantisation);
   for (auto& [key, value] : json.items())
     if (value.is_object()) value.erase("quantization_config");
