@@ -31,12 +31,9 @@ std::atomic<std::uint64_t> sink = 0;  // keeps the loops alive
 using Vector = float __attribute__((vector_size(32)));
 
 #if defined(__x86_64__)
-#define SWITCHYARD_BENCH_AVX2 __attribute__((target("avx2,fma"), optimize("fp-contract=fast")))
-#else
-#define SWITCHYARD_BENCH_AVX2
+[[gnu::target("avx2,fma")]]
 #endif
-
-SWITCHYARD_BENCH_AVX2 float multiply_adds(std::int64_t rounds, float seed) {
+float multiply_adds(std::int64_t rounds, float seed) {
   constexpr int kChains = 12;  // 4 cycles of latency, 2 a cycle, and some
   Vector sums[kChains];
   for (int i = 0; i < kChains; ++i) sums[i] = Vector{} + static_cast<float>(i) * seed;

@@ -17,8 +17,6 @@ FIXTURES = pathlib.Path(__file__).resolve().parent.parent / "fixtures"
 MODEL = FIXTURES / "qwen3_next_bf16"  # H 64, I 32: every format fits it
 HIDDEN = 64
 CHECKPOINTS = sorted(path.parent for path in FIXTURES.glob("*/config.json"))
-# Made matrix by matrix: gate and up have different input orders or factors, which one layer cannot.
-TORN = {"qwen3_moe_gptq_act_order", "qwen3_moe_modelopt_w4a16_awq", "qwen3_moe_modelopt_w4a8_awq"}
 
 
 def switchyard(*words):
@@ -108,9 +106,6 @@ class Run(CliTest):
         for model in CHECKPOINTS:
             with self.subTest(model.name):
                 layer = self.json("inspect", model)["layers"][0]["layer"]
-                if model.name in TORN:
-                    self.refused("run", model, "--layer", layer, says="quantise them together")
-                    continue
                 report = self.json("run", model, "--layer", layer, "--tokens", 5, "--check")
                 self.assertTrue(report["check"]["passed"], report["check"])
                 self.assertEqual(report["tokens"], 5)

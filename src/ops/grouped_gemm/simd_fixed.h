@@ -149,12 +149,12 @@ void fixed_tail(const MatrixView& w, const std::uint8_t* codes, const std::uint8
                 __m256 (&sums)[kTokens]) {
   std::uint8_t padded_codes[kPad / 2] = {};
   __builtin_memcpy(padded_codes, codes + c / 2, static_cast<std::size_t>(w.in - c) / 2);
-  std::uint8_t padded_scales[kPad / 16 * sizeof(float)] = {};
+  std::uint8_t padded_scales[kPad / 16 * 4] = {};
   std::uint8_t padded_zeros[kPad / 16] = {};
   for (std::int64_t block = 0; block * 16 < w.in - c; ++block) {
     const std::int64_t group = (c + 16 * block) / w.scale_cols;
     const float scale = scales ? scale_value(w.scale, scales, group) : 1;
-    __builtin_memcpy(padded_scales + sizeof(float) * block, &scale, sizeof(float));
+    __builtin_memcpy(padded_scales + 4 * block, &scale, sizeof(scale));
     if (zeros) padded_zeros[block] = zeros[group];
   }
   MatrixView tail = w;
