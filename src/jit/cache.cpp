@@ -84,9 +84,9 @@ std::shared_ptr<const Binary> Cache::load_or_compile(const Digest& key, const Pr
   }
   if (!may_compile)
     throw Unsupported(fmt::format(
-        "[jit] {} for {} is not in the kernel cache {} and SWITCHYARD_JIT is off. Fill the cache "
-        "with `switchyard cache warm --arch {}`, or set SWITCHYARD_JIT=on.",
-        program.instance, program.arch, store_.root().string(), program.arch));
+        "[jit] {} for {} is not in the kernel cache {} and SWITCHYARD_JIT is off. Bring a cache "
+        "that was filled elsewhere (SWITCHYARD_CACHE_DIR), or set SWITCHYARD_JIT=on.",
+        program.instance, program.arch, store_.root().string()));
   Binary binary = compiler.compile(program, closure);
   count(&CacheStats::compiled);
   store_.write(key, program, binary);

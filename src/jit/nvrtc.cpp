@@ -72,8 +72,8 @@ OpenedNvrtc open_nvrtc(std::span<const fs::path> candidates) {
   for (const fs::path& path : candidates) names.push_back(path.string());
   opened.declines = fmt::format(
       "[jit] no NVRTC: none of {} opens. Install the CUDA toolkit's NVRTC (or `pip install "
-      "nvidia-cuda-nvrtc`), or fill the kernel cache on another machine with `switchyard cache "
-      "warm`.",
+      "nvidia-cuda-nvrtc`), or bring a kernel cache that was filled elsewhere "
+      "(SWITCHYARD_CACHE_DIR).",
       fmt::join(names, ", "));
   return opened;
 }
