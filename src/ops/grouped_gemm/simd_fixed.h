@@ -13,14 +13,16 @@ namespace {
 
 constexpr std::int64_t kPrefetchBytes = 2048;
 
-/// Weight scales of 128 columns, one float per 16.
+/// Weight scales of 128 columns, one float per 16, in units of kUnit.
 struct E4m3Per16 {
+  static constexpr float kUnit = 0x1p-9F;
   static __m256 load(const MatrixView&, const std::uint8_t* scales, std::int64_t c) {
-    return e4m3_scales(scales + c / 16);
+    return e4m3_scales_512(scales + c / 16);
   }
 };
 
 struct E8m0Per32 {
+  static constexpr float kUnit = 1;
   static __m256 load(const MatrixView&, const std::uint8_t* scales, std::int64_t c) {
     std::int32_t bytes;
     __builtin_memcpy(&bytes, scales + c / 32, 4);
@@ -34,6 +36,7 @@ struct E8m0Per32 {
 };
 
 struct AnyScale {
+  static constexpr float kUnit = 1;
   static __m256 load(const MatrixView& w, const std::uint8_t* scales, std::int64_t c) {
     if (!scales) return _mm256_set1_ps(1);
     if (w.scale_cols % kPad == 0) {
@@ -165,61 +168,69 @@ void fixed_tail(const MatrixView& w, const std::uint8_t* codes, const std::uint8
                                           sums);
 }
 
-/// Columns [first, end) of a row, added to y unless first is 0.
+struct Columns {
+  std::int64_t first, end;
+};
+
+/// Rows [row, row + rows), some columns of them, added to y unless these are the first columns.
 template <class Codes, class Scale, int kTokens>
-__attribute__((noinline)) void fixed_row(const MatrixView& w, std::int64_t row, std::int64_t first,
-                                         std::int64_t end, const FixedToken* x, float* y,
-                                         std::int64_t y_stride) {
-  const std::uint8_t* codes = w.elements + row * w.row_bytes;
-  const std::uint8_t* scales = w.scales ? w.scales + row * w.scale_row_bytes : nullptr;
-  const std::uint8_t* zeros = w.zeros ? w.zeros + row * w.groups : nullptr;
-  __m256 sums[kTokens];
-  for (__m256& s : sums) s = _mm256_setzero_ps();
-  std::int64_t c = first;
-  for (; c + kPad <= end; c += kPad) {
-    _mm_prefetch(reinterpret_cast<const char*>(codes + c / 2 + kPrefetchBytes), _MM_HINT_T0);
-    fixed_columns<Codes, Scale, kTokens>(w, codes, scales, zeros, c, x, c, sums);
+__attribute__((noinline)) void fixed_tile(const MatrixView& w, std::int64_t row, std::int64_t rows,
+                                          Columns columns, const FixedToken* x, float* y,
+                                          std::int64_t y_stride) {
+  constexpr float kUnit = Codes::kUnit * Scale::kUnit;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::uint8_t* codes = w.elements + (row + r) * w.row_bytes;
+    const std::uint8_t* scales = w.scales ? w.scales + (row + r) * w.scale_row_bytes : nullptr;
+    const std::uint8_t* zeros = w.zeros ? w.zeros + (row + r) * w.groups : nullptr;
+    __m256 sums[kTokens];
+    for (__m256& s : sums) s = _mm256_setzero_ps();
+    std::int64_t c = columns.first;
+    for (; c + kPad <= columns.end; c += kPad) {
+      _mm_prefetch(reinterpret_cast<const char*>(codes + c / 2 + kPrefetchBytes), _MM_HINT_T0);
+      fixed_columns<Codes, Scale, kTokens>(w, codes, scales, zeros, c, x, c, sums);
+    }
+    for (int t = 0; t < kTokens; ++t) {
+      float& to = y[t * y_stride + r];
+      to = (columns.first == 0 ? 0.0F : to) + sum(sums[t]) * kUnit;
+    }
+    if (c == columns.end) continue;
+    // Sums of its own: the loop's stay in registers only if no call sees their address.
+    __m256 last[kTokens];
+    for (__m256& s : last) s = _mm256_setzero_ps();
+    fixed_tail<Codes, kTokens>(w, codes, scales, zeros, c, x, last);
+    for (int t = 0; t < kTokens; ++t) y[t * y_stride + r] += sum(last[t]) * Codes::kUnit;
   }
-  for (int t = 0; t < kTokens; ++t) {
-    float& to = y[t * y_stride];
-    to = (first == 0 ? 0.0F : to) + sum(sums[t]) * Codes::kUnit;
-  }
-  if (c == end) return;
-  // Sums of its own: the loop's stay in registers only if no call sees their address.
-  __m256 last[kTokens];
-  for (__m256& s : last) s = _mm256_setzero_ps();
-  fixed_tail<Codes, kTokens>(w, codes, scales, zeros, c, x, last);
-  for (int t = 0; t < kTokens; ++t) y[t * y_stride] += sum(last[t]) * Codes::kUnit;
 }
 
+/// Rows that pass all tokens before the next ones: their codes stay in the first cache level.
+constexpr std::int64_t kFixedRows = 8;
+
 template <class Codes, class Scale>
-void fixed_rows(const MatrixView& w, const FixedRows& x, const Block& block, std::int64_t first,
-                std::int64_t end) {
-  for (std::int64_t r = 0; r < block.rows; ++r) {
-    const std::int64_t row = block.first_row + r;
-    for (std::int64_t t = 0; t < block.tokens; t += 4) {
-      const std::int64_t tokens = block.tokens - t < 4 ? block.tokens - t : 4;
-      FixedToken token[4];
-      for (std::int64_t i = 0; i < tokens; ++i) {
-        const std::int64_t from = block.index ? block.index[t + i] : t + i;
-        token[i] = {x.codes + from * x.stride, x.scales + from * (x.stride / 16)};
-      }
-      float* y = block.y + t * block.y_stride + r;
-      const std::int64_t stride = block.y_stride;
-      switch (tokens) {
-        case 1:
-          fixed_row<Codes, Scale, 1>(w, row, first, end, token, y, stride);
-          break;
-        case 2:
-          fixed_row<Codes, Scale, 2>(w, row, first, end, token, y, stride);
-          break;
-        case 3:
-          fixed_row<Codes, Scale, 3>(w, row, first, end, token, y, stride);
-          break;
-        default:
-          fixed_row<Codes, Scale, 4>(w, row, first, end, token, y, stride);
-          break;
-      }
+void fixed_rows(const MatrixView& w, const FixedRows& x, const Block& block, std::int64_t r,
+                Columns columns) {
+  const std::int64_t rows = block.rows - r < kFixedRows ? block.rows - r : kFixedRows;
+  const std::int64_t row = block.first_row + r, stride = block.y_stride;
+  for (std::int64_t t = 0; t < block.tokens; t += 4) {
+    const std::int64_t tokens = block.tokens - t < 4 ? block.tokens - t : 4;
+    FixedToken token[4];
+    for (std::int64_t i = 0; i < tokens; ++i) {
+      const std::int64_t from = block.index ? block.index[t + i] : t + i;
+      token[i] = {x.codes + from * x.stride, x.scales + from * (x.stride / 16)};
+    }
+    float* y = block.y + t * stride + r;
+    switch (tokens) {
+      case 1:
+        fixed_tile<Codes, Scale, 1>(w, row, rows, columns, token, y, stride);
+        break;
+      case 2:
+        fixed_tile<Codes, Scale, 2>(w, row, rows, columns, token, y, stride);
+        break;
+      case 3:
+        fixed_tile<Codes, Scale, 3>(w, row, rows, columns, token, y, stride);
+        break;
+      default:
+        fixed_tile<Codes, Scale, 4>(w, row, rows, columns, token, y, stride);
+        break;
     }
   }
 }
@@ -232,7 +243,9 @@ template <class Codes, class Scale>
 void fixed_block(const MatrixView& w, const FixedRows& x, const Block& block) {
   for (std::int64_t c = 0; c < w.in; c += kFixedColumns) {
     const std::int64_t end = w.in - c < kFixedColumns ? w.in : c + kFixedColumns;
-    fixed_rows<Codes, Scale>(w, x, block, c, end);
+    for (std::int64_t r = 0; r < block.rows; r += kFixedRows) {
+      fixed_rows<Codes, Scale>(w, x, block, r, {c, end});
+    }
   }
 }
 
