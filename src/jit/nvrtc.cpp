@@ -95,11 +95,10 @@ const OpenedNvrtc& nvrtc() {
   return opened;
 }
 
-void check(nvrtcResult result, const char* call, std::source_location at) {
+void check(nvrtcResult result, const char* call, Location at) {
   if (result == NVRTC_SUCCESS) return;
   throw DeviceError(fmt::format("{} failed: {} at {}:{}", call,
-                                nvrtc().api.nvrtcGetErrorString(result), at.file_name(),
-                                at.line()));
+                                nvrtc().api.nvrtcGetErrorString(result), at.file, at.line));
 }
 
 }  // namespace switchyard::jit
