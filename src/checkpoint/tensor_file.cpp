@@ -11,7 +11,7 @@
 namespace switchyard {
 namespace checkpoint {
 
-TensorWriter::TensorWriter(const std::filesystem::path& file, std::vector<Entry> entries,
+TensorWriter::TensorWriter(const std::filesystem::path& file, const std::vector<Entry>& entries,
                            const std::map<std::string, std::string>& metadata)
     : file_(file) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
