@@ -74,7 +74,7 @@ void write_tensors(const std::filesystem::path& file, const TensorFile& tensors)
             file.filename().string(), name);
     entries.push_back({name, checkpoint::stored_type_of(tensor.dtype()), tensor.shape()});
   }
-  checkpoint::TensorWriter writer(file, std::move(entries), tensors.metadata);
+  checkpoint::TensorWriter writer(file, entries, tensors.metadata);
   for (const auto& [name, tensor] : tensors.tensors) writer.write(tensor.data(), tensor.bytes());
   writer.publish();
 }
