@@ -98,7 +98,7 @@ class Quantizer {
         ignore_.push_back(tensor.name.substr(0, tensor.name.size() - kWeight.size()));
     }
     announce(entries, shard);
-    TensorWriter writer(partial_ / shard, std::move(entries), {{"format", "pt"}});
+    TensorWriter writer(partial_ / shard, entries, {{"format", "pt"}});
     for (const OtherTensor& tensor : tensors) copy_tensor(state_->catalogue, tensor, writer);
     writer.publish();
   }
@@ -137,7 +137,7 @@ class Quantizer {
           entries.push_back({base + ".bias", bias->type, {w.out}});
       }
     announce(entries, shard);
-    TensorWriter writer(partial_ / shard, std::move(entries), {{"format", "pt"}});
+    TensorWriter writer(partial_ / shard, entries, {{"format", "pt"}});
     for (std::int64_t e = 0; e < plan.config.experts; ++e) write_expert(plan, written, e, writer);
     writer.publish();
   }
