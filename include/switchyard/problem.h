@@ -67,7 +67,8 @@ struct CheckReport {
   bool routing_exact = false;  ///< the same experts as the definition
   bool passed = false;
 };
-///
+
+/// A random case of `problem` on `device`, compared with the definition.
 /// All tokens run, and all are routed by the definition; of their outputs, as many are compared as
 /// fit in about 2 * 10^8 multiplications (at least one: the first, the last and some between).
 CheckReport check(const MoeProblem& problem, std::uint64_t seed, Device device = Device::cpu());

@@ -50,9 +50,10 @@ struct ExpertMatrix {
   Tensor scales;           ///< [E, ceil(out / scale_rows), ceil(in / scale_cols)]  format.scale
   Tensor zeros;            ///< [E, out, ceil(in / scale_cols)]  u8, 0..15
   Tensor global_scale;     ///< [E, parts]  f32, multiplies; parts divides out (2 = gate and up)
-  Tensor group_of_column;  ///< [E, in]  i32, for GPTQ's act order
+  Tensor group_of_column;  ///< [E, in]  i32, for GPTQ's act order; scales and zeros then have
+                           ///< as many groups a row as the ids need
   Tensor bias;             ///< [E, out]  f32, added to the product
-  Tensor input_factor;     ///< [E or 1, in]  f32, multiplies the input (AWQ: 1 / pre_quant_scale)
+  Tensor input_factor;     ///< [E or 1, in]  f32, multiplies the input (AWQ's pre_quant_scale)
   Tensor input_scale;      ///< [E or 1]  f32, static activation scale: x ~ q * input_scale; for
                            ///< nvfp4 activations amax / 2688, for fp8 amax / 448
 

@@ -9,12 +9,11 @@ namespace switchyard {
 namespace {
 
 constexpr EnvVar kEnv[] = {
-    {"SWITCHYARD_CACHE_DIR", "$XDG_CACHE_HOME/switchyard",
-     "where compiled kernels and tuning results live"},
+    {"SWITCHYARD_CACHE_DIR", "$XDG_CACHE_HOME/switchyard", "where compiled kernels live"},
     {"SWITCHYARD_JIT", "on",
-     "on | off: off throws Unsupported, never compiles: `switchyard cache warm`"},
+     "on | off: off never compiles, what is not in the cache is Unsupported"},
     {"SWITCHYARD_KERNEL_DIR", "", "read kernel sources from this tree: edit, rerun, no rebuild"},
-    {"SWITCHYARD_LOG", "off", "off | info | debug: to the log callback, else to stderr"},
+    {"SWITCHYARD_LOG", "off", "off | info | debug, to stderr"},
 };
 
 std::string value_of(const char* name) {

@@ -107,7 +107,8 @@ void place_tensor(const Finder::Found& found, const StoredTensor& tensor, int sh
     leaf.shape = tensor.shape;
     leaf.shaped = true;
   }
-  require(leaf.type == tensor.type && leaf.shape == tensor.shape,
+  if (leaf.type == tensor.type && leaf.shape == tensor.shape) return;
+  require(false,
           "[checkpoint] {}: tensor '{}': expected {} {} as the other experts have, got {} {}. "
           "Convert or download the checkpoint again.",
           file, tensor.name, name(leaf.type), to_string(leaf.shape), name(tensor.type),
@@ -116,12 +117,14 @@ void place_tensor(const Finder::Found& found, const StoredTensor& tensor, int sh
 
 void check_all_found(const LayerTensors& layer, const std::vector<std::string>& shards) {
   for (const Leaf& leaf : layer.leaves)
-    for (std::size_t e = 0; e < leaf.places.size(); ++e)
-      require(leaf.places[e].shard < 0 || leaf.places[e].begin >= 0,
+    for (std::size_t e = 0; e < leaf.places.size(); ++e) {
+      if (leaf.places[e].shard < 0 || leaf.places[e].begin >= 0) continue;
+      require(false,
               "[checkpoint] {}: expected tensor '{}', which the index puts there, got a file "
               "without it. Download the shard and the index again.",
               shards[static_cast<std::size_t>(std::max(0, leaf.places[e].shard))],
               layer.full_name(leaf.name, leaf.per_expert, static_cast<int>(e)));
+    }
 }
 
 /// Numbers of the shards that hold a tensor of a MoE layer.

@@ -78,7 +78,7 @@ Part parse_part(std::string_view text) {
   return part;
 }
 
-Checkpoint Checkpoint::open(const fs::path& directory) {
+std::shared_ptr<const CheckpointState> open_state(const fs::path& directory) {
   const checkpoint::Files files = checkpoint::find_files(directory);
   auto state = std::make_shared<CheckpointState>();
   state->config = read_config(files.directory);
@@ -95,8 +95,12 @@ Checkpoint Checkpoint::open(const fs::path& directory) {
     state->plans.push_back(plan_layer(layer, state->config));
     state->layers.push_back(describe(state->plans.back()));
   }
+  return state;
+}
+
+Checkpoint Checkpoint::open(const fs::path& directory) {
   Checkpoint result;
-  result.state_ = std::move(state);
+  result.state_ = open_state(directory);
   return result;
 }
 

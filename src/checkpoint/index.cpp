@@ -80,7 +80,7 @@ std::vector<std::string> scan(const std::filesystem::path& directory) {
 }
 
 std::filesystem::path index_in(const std::filesystem::path& directory) {
-  const std::filesystem::path usual = directory / ("model" + std::string(kIndexSuffix));
+  std::filesystem::path usual = directory / ("model" + std::string(kIndexSuffix));
   if (std::filesystem::exists(usual)) return usual;
   std::vector<std::filesystem::path> all;
   for (const auto& entry : std::filesystem::directory_iterator(directory))

@@ -271,29 +271,7 @@ class Planner {
             layer_.prefix, config.activation.gated() ? "with" : "without");
     if (plan_.shared) config.shared_intermediate = static_cast<int>(plan_.shared->gate_up.rows);
     config.shared_gate = plan_.shared && plan_.shared_gate;
-    config.act = input_format(up);
-  }
-
-  /// What the checkpoint says inputs are rounded to.
-  ActivationFormat input_format(const Projection& up) const {
-    const QuantConfig& quant = model_.quant;
-    const WeightFormat format = format_of(up, up.rows);
-    const bool has_scale = up.parts.front().matrix.input_scale != nullptr;
-    const bool weight_only = quant.algorithm.starts_with("W4A16");
-    const ActivationFormat plain = plan_.config.act;
-    if (!format.scaled || weight_only) return plain;
-    if (format == weight_format("nvfp4"))
-      return has_scale || quant.input_bits == 4 ? ActivationFormat::nvfp4 : plain;
-    if (format == weight_format("mxfp8")) return ActivationFormat::mxfp8;
-    if (has_scale) return ActivationFormat::fp8_tensor;
-    if (quant.input_bits == 8 && quant.input_strategy == "token")
-      return ActivationFormat::fp8_token;
-    if (quant.input_bits == 8 && quant.input_strategy == "group")
-      return up.parts.front().matrix.scheme->group == 32 && quant.method != "fp8"
-                 ? ActivationFormat::mxfp8
-                 : ActivationFormat::fp8_block;
-    if (format.element != DType::f8_e4m3) return plain;
-    return format.scale_cols == 128 ? ActivationFormat::fp8_block : ActivationFormat::fp8_token;
+    config.act = input_format(up, model_.quant, config.act);
   }
 
   const LayerTensors& layer_;

@@ -14,30 +14,6 @@ namespace {
 constexpr std::string_view kNested[] = {"thinker_config", "text_config", "language_config",
                                         "llm_config"};
 
-/// Python's json writes NaN and Infinity, which are not JSON.
-std::string without_python_numbers(std::string_view text) {
-  std::string result;
-  result.reserve(text.size());
-  bool quoted = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const std::string_view rest = text.substr(i);
-    if (!quoted) {
-      std::size_t length = 0;
-      for (const std::string_view word : {"-Infinity", "Infinity", "NaN"})
-        if (length == 0 && rest.starts_with(word)) length = word.size();
-      if (length > 0) {
-        result += "null";
-        i += length - 1;
-        continue;
-      }
-    }
-    if (quoted && text[i] == '\\' && i + 1 < text.size()) result += text[i++];
-    if (text[i] == '"') quoted = !quoted;
-    result += text[i];
-  }
-  return result;
-}
-
 /// nlohmann's parser recurses: a file of brackets alone would exhaust the stack.
 void check_depth(std::string_view text, std::string_view file) {
   constexpr int kMaxDepth = 256;
@@ -166,9 +142,31 @@ void read_quantisation(const Json& object, QuantConfig& quant) {
 
 }  // namespace
 
+std::string replace_python_numbers(std::string_view text, std::string_view before,
+                                   std::string_view after) {
+  std::string result;
+  result.reserve(text.size());
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    std::string_view word;
+    for (const std::string_view candidate : {"-Infinity", "Infinity", "NaN"})
+      if (!quoted && word.empty() && text.substr(i).starts_with(candidate)) word = candidate;
+    if (!word.empty()) {
+      result += before;
+      if (!after.empty()) result.append(word).append(after);
+      i += word.size() - 1;
+      continue;
+    }
+    if (quoted && text[i] == '\\' && i + 1 < text.size()) result += text[i++];
+    if (text[i] == '"') quoted = !quoted;
+    result += text[i];
+  }
+  return result;
+}
+
 Json parse_object(std::string_view text, std::string_view file) {
   check_depth(text, file);
-  const std::string cleaned = without_python_numbers(text);
+  const std::string cleaned = replace_python_numbers(text, "null", "");
   Json json = Json::parse(cleaned, nullptr, /*allow_exceptions=*/false);
   require(json.is_object(), "[checkpoint] {}: expected a JSON object, got {}. Download it again.",
           file, json.is_discarded() ? "damaged JSON" : json.type_name());

@@ -11,6 +11,11 @@ namespace switchyard::checkpoint {
 
 using Json = nlohmann::json;
 
+/// Replaces NaN, Infinity and -Infinity, which Python writes and JSON does not know, by
+/// `before` + the word + `after`; by `before` alone if `after` is empty.
+std::string replace_python_numbers(std::string_view text, std::string_view before,
+                                   std::string_view after);
+
 /// Parses JSON as Python writes it (NaN and Infinity become null).
 /// Throws InvalidArgument, naming the file, unless it is an object.
 Json parse_object(std::string_view text, std::string_view file);

@@ -66,6 +66,11 @@ WeightFormat format_of(const Projection& projection, std::int64_t rows) {
           projection.layer->prefix, matrix.elements->name, matrix.scheme->name,
           other.elements->name, other.scheme->name));
   }
+  if (projection.parts.front().step != 1 && matrix.scale_rows > 1)
+    throw Unsupported(fmt::format(
+        "[checkpoint] {}: interleaved rows of gate and up with scales for {} rows each: no file "
+        "of that kind is known. Convert the checkpoint.",
+        projection.layer->prefix, matrix.scale_rows));
   if (is_plain(matrix)) return {.element = *dtype_of(matrix.elements->type)};
   if (is_fp8(matrix)) return fp8_format(projection, rows);
   if (!is_int4(matrix)) return weight_format(matrix.scheme->group == 16 ? "nvfp4" : "mxfp4");
@@ -83,6 +88,25 @@ std::string scheme_name(const Projection& projection) {
   if (matrix.scheme->name != "fp8") return std::string(matrix.scheme->name);
   if (matrix.scale_cols > 0) return "fp8 block";
   return matrix.scale_rows > 0 ? "fp8 channel" : "fp8 tensor";
+}
+
+ActivationFormat input_format(const Projection& projection, const QuantConfig& quant,
+                              ActivationFormat plain) {
+  const StoredMatrix& matrix = projection.parts.front().matrix;
+  const WeightFormat format = format_of(projection, projection.rows);
+  const bool has_scale = matrix.input_scale != nullptr;
+  if (!format.scaled || quant.algorithm.starts_with("W4A16")) return plain;
+  if (format == weight_format("nvfp4"))
+    return has_scale || quant.input_bits == 4 ? ActivationFormat::nvfp4 : plain;
+  if (format == weight_format("mxfp8")) return ActivationFormat::mxfp8;
+  if (has_scale) return ActivationFormat::fp8_tensor;
+  const bool eight = quant.input_bits == 8;
+  if (eight && quant.input_strategy == "token") return ActivationFormat::fp8_token;
+  if (eight && quant.input_strategy == "group")
+    return matrix.scheme->group == 32 && quant.method != "fp8" ? ActivationFormat::mxfp8
+                                                               : ActivationFormat::fp8_block;
+  if (format.element != DType::f8_e4m3) return plain;
+  return format.scale_cols == 128 ? ActivationFormat::fp8_block : ActivationFormat::fp8_token;
 }
 
 std::int64_t stored_bytes(const Projection& projection) {

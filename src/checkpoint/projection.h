@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "checkpoint/schemes.h"
+#include "switchyard/config.h"
 #include "switchyard/weights.h"
 
 namespace switchyard::checkpoint {
@@ -45,6 +46,10 @@ WeightFormat format_of(const Projection& projection, std::int64_t rows);
 
 /// "modelopt nvfp4", "fp8 channel", "bf16"
 std::string scheme_name(const Projection& projection);
+
+/// What the checkpoint says the projection's inputs are rounded to; `plain` if it says nothing.
+ActivationFormat input_format(const Projection& projection, const QuantConfig& quant,
+                              ActivationFormat plain);
 
 /// Bytes of all its tensors in the files.
 std::int64_t stored_bytes(const Projection& projection);

@@ -166,9 +166,10 @@ class HeaderParser {
     }
     const Shape shape(std::span(claim.extents).first(claim.rank));
     const std::int64_t width = elements * bits(*type), bytes = claim.end - claim.begin;
-    check(width % 8 == 0 && width / 8 == bytes,
-          "tensor '{}': expected {} bytes for {} {}, got data_offsets of {}. The file is damaged",
-          tensor, (width + 7) / 8, claim.dtype, to_string(shape), bytes);
+    if (width % 8 != 0 || width / 8 != bytes)
+      check(false,
+            "tensor '{}': expected {} bytes for {} {}, got data_offsets of {}. The file is damaged",
+            tensor, (width + 7) / 8, claim.dtype, to_string(shape), bytes);
     return {tensor, *type, shape, data_begin_ + claim.begin, bytes};
   }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,5 +18,8 @@ struct CheckpointState {
   std::vector<checkpoint::LayerPlan> plans;  ///< by position, as `layers`
   std::vector<CheckpointLayer> layers;
 };
+
+/// Checkpoint::open's work. The state must stay where it is: its plans point into it.
+std::shared_ptr<const CheckpointState> open_state(const std::filesystem::path& directory);
 
 }  // namespace switchyard

@@ -11,7 +11,7 @@
 namespace switchyard {
 namespace checkpoint {
 
-TensorWriter::TensorWriter(const std::filesystem::path& file, std::vector<Entry> entries,
+TensorWriter::TensorWriter(const std::filesystem::path& file, const std::vector<Entry>& entries,
                            const std::map<std::string, std::string>& metadata)
     : file_(file) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
@@ -74,7 +74,7 @@ void write_tensors(const std::filesystem::path& file, const TensorFile& tensors)
             file.filename().string(), name);
     entries.push_back({name, checkpoint::stored_type_of(tensor.dtype()), tensor.shape()});
   }
-  checkpoint::TensorWriter writer(file, std::move(entries), tensors.metadata);
+  checkpoint::TensorWriter writer(file, entries, tensors.metadata);
   for (const auto& [name, tensor] : tensors.tensors) writer.write(tensor.data(), tensor.bytes());
   writer.publish();
 }

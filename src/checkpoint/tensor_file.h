@@ -23,7 +23,7 @@ class TensorWriter {
   };
 
   /// Writes the header. Throws InvalidArgument for a name that appears twice.
-  TensorWriter(const std::filesystem::path& file, std::vector<Entry> entries,
+  TensorWriter(const std::filesystem::path& file, const std::vector<Entry>& entries,
                const std::map<std::string, std::string>& metadata);
   /// The next bytes of the tensors, which follow each other without gaps.
   void write(const void* data, std::int64_t bytes);

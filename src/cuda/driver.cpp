@@ -146,10 +146,10 @@ int driver_version() {
   return version;
 }
 
-void check(CUresult result, const char* call, std::source_location at) {
+void check(CUresult result, const char* call, Location at) {
   if (result == CUDA_SUCCESS) return;
   throw DeviceError(fmt::format("{} failed: {} at {}:{}", call, error_text(opened().api, result),
-                                at.file_name(), at.line()));
+                                at.file, at.line));
 }
 
 }  // namespace switchyard::cuda

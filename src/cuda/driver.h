@@ -1,9 +1,9 @@
 #pragma once
 
 #include <optional>
-#include <source_location>
 #include <string>
 
+#include "base/location.h"
 #include "cuda/api.h"
 
 namespace switchyard::cuda {
@@ -26,8 +26,7 @@ Opened open_driver(const char* library);
 int driver_version();
 
 /// Throws DeviceError, naming the call and the place, unless `result` is success.
-void check(CUresult result, const char* call,
-           std::source_location at = std::source_location::current());
+void check(CUresult result, const char* call, Location at = Location::current());
 
 #define SWITCHYARD_CU(call) ::switchyard::cuda::check((call), #call)
 

@@ -94,7 +94,10 @@ void check(const ExpertMatrix& matrix, std::string_view where) {
           name(matrix.elements.dtype()), to_string(matrix.elements.shape()));
   const std::int64_t experts = matrix.experts(), out = matrix.out(), in = matrix.in();
   const ScaleBlock block = scale_block(format, out, in);
-  const std::int64_t groups = ceil_div(in, block.cols);
+  std::int64_t groups = ceil_div(in, block.cols);
+  // A part of an act-ordered matrix keeps all groups: its columns may belong to any.
+  if (matrix.group_of_column && matrix.scales.shape().rank() == 3)
+    groups = matrix.scales.shape()[2];
 
   if (format.scaled) {
     check_tensor(matrix.scales, where, "scales", format.scale,
@@ -113,6 +116,8 @@ void check(const ExpertMatrix& matrix, std::string_view where) {
     check_absent(matrix.global_scale, where, "global_scale", format);
   }
   if (matrix.group_of_column) {
+    require(format.scaled, "[{}] group_of_column: expected a scaled format, got {}.", where,
+            to_string(format));
     check_tensor(matrix.group_of_column, where, "group_of_column", DType::i32, {experts, in});
     check_group_ids(matrix, where, groups);
   }

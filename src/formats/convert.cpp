@@ -75,7 +75,7 @@ void with_decoder(DType type, Visit visit) {
     case DType::u4:
       break;
   }
-  SWITCHYARD_ASSERT(!"a packed type has no elements of its own");
+  SWITCHYARD_ASSERT(false && "a packed type has no elements of its own");
 }
 
 template <class Visit>
@@ -96,7 +96,7 @@ void with_encoder(DType type, Visit visit) {
     default:
       break;
   }
-  SWITCHYARD_ASSERT(!"only byte-sized and wider floats are stored one by one");
+  SWITCHYARD_ASSERT(false && "only byte-sized and wider floats are stored one by one");
 }
 
 template <class T>

@@ -19,7 +19,8 @@ struct RowGroups {
 RowGroups row_groups(const ExpertMatrix& matrix, std::int64_t expert, std::int64_t row) {
   const std::int64_t out = matrix.out(), in = matrix.in();
   const ScaleBlock block = scale_block(matrix.format, out, in);
-  const std::int64_t groups = ceil_div(in, block.cols);
+  const std::int64_t groups =
+      matrix.group_of_column ? matrix.scales.shape()[2] : ceil_div(in, block.cols);
   const std::int64_t scale_row = expert * ceil_div(out, block.rows) + row / block.rows;
   return {.groups = groups,
           .cols = block.cols,

@@ -77,16 +77,16 @@ std::shared_ptr<const Binary> Cache::load_or_compile(const Digest& key, const Pr
   const Compiler& compiler = options_.compiler;
   const bool may_compile = options_.compile == Compile::on;
   // What cannot be compiled here is taken from whichever compiler made it.
-  const std::string wanted = may_compile ? compiler.version : std::string();
+  const std::string wanted = may_compile ? compiler.version() : std::string();
   if (std::optional<Binary> stored = store_.read(key, program, wanted)) {
     count(&CacheStats::disk);
     return std::make_shared<const Binary>(std::move(*stored));
   }
   if (!may_compile)
     throw Unsupported(fmt::format(
-        "[jit] {} for {} is not in the kernel cache {} and SWITCHYARD_JIT is off. Fill the cache "
-        "with `switchyard cache warm --arch {}`, or set SWITCHYARD_JIT=on.",
-        program.instance, program.arch, store_.root().string(), program.arch));
+        "[jit] {} for {} is not in the kernel cache {} and SWITCHYARD_JIT is off. Bring a cache "
+        "that was filled elsewhere (SWITCHYARD_CACHE_DIR), or set SWITCHYARD_JIT=on.",
+        program.instance, program.arch, store_.root().string()));
   Binary binary = compiler.compile(program, closure);
   count(&CacheStats::compiled);
   store_.write(key, program, binary);

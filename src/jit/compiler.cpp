@@ -91,6 +91,8 @@ Binary compile(const Program& program, const Closure& closure) {
   const std::string arch = "-arch=" + program.arch;
   std::vector<const char*> options = {arch.c_str(), "-std=c++20", "-default-device",
                                       "--ptxas-options=-v"};
+  // The compiler's own cache (since 13) would repeat the code, but not what ptxas says about it.
+  if (std::stoi(version) >= 13) options.push_back("--no-cache");
   for (const std::string& option : program.options) options.push_back(option.c_str());
   const nvrtcResult result =
       api.nvrtcCompileProgram(unit.get(), static_cast<int>(options.size()), options.data());
@@ -131,7 +133,7 @@ Resources parse_resources(std::string_view log) {
 }
 
 Compiler nvrtc_compiler() {
-  return {nvrtc().version, compile};
+  return {.version = [] { return nvrtc().version; }, .compile = compile};
 }
 
 }  // namespace switchyard::jit

@@ -45,7 +45,9 @@ struct Binary {
 
 /// A compiler as the cache sees it; tests bring their own.
 struct Compiler {
-  std::string version;  // empty: there is none, and compile() throws the reason
+  /// Empty: there is none, and compile() throws the reason. Called only when disk is asked:
+  /// opening NVRTC takes 10 ms.
+  std::function<std::string()> version;
   std::function<Binary(const Program&, const Closure&)> compile;
 };
 

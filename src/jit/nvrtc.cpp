@@ -72,8 +72,8 @@ OpenedNvrtc open_nvrtc(std::span<const fs::path> candidates) {
   for (const fs::path& path : candidates) names.push_back(path.string());
   opened.declines = fmt::format(
       "[jit] no NVRTC: none of {} opens. Install the CUDA toolkit's NVRTC (or `pip install "
-      "nvidia-cuda-nvrtc`), or fill the kernel cache on another machine with `switchyard cache "
-      "warm`.",
+      "nvidia-cuda-nvrtc`), or bring a kernel cache that was filled elsewhere "
+      "(SWITCHYARD_CACHE_DIR).",
       fmt::join(names, ", "));
   return opened;
 }
@@ -95,11 +95,10 @@ const OpenedNvrtc& nvrtc() {
   return opened;
 }
 
-void check(nvrtcResult result, const char* call, std::source_location at) {
+void check(nvrtcResult result, const char* call, Location at) {
   if (result == NVRTC_SUCCESS) return;
   throw DeviceError(fmt::format("{} failed: {} at {}:{}", call,
-                                nvrtc().api.nvrtcGetErrorString(result), at.file_name(),
-                                at.line()));
+                                nvrtc().api.nvrtcGetErrorString(result), at.file, at.line));
 }
 
 }  // namespace switchyard::jit

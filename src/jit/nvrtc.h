@@ -3,10 +3,11 @@
 #include <cstddef>
 #include <filesystem>
 #include <optional>
-#include <source_location>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "base/location.h"
 
 namespace switchyard::jit {
 
@@ -46,8 +47,7 @@ std::vector<std::filesystem::path> nvrtc_candidates();
 const OpenedNvrtc& nvrtc();
 
 /// Throws DeviceError, naming the call and the place, unless `result` is success.
-void check(nvrtcResult result, const char* call,
-           std::source_location at = std::source_location::current());
+void check(nvrtcResult result, const char* call, Location at = Location::current());
 
 #define SWITCHYARD_NVRTC(call) ::switchyard::jit::check((call), #call)
 

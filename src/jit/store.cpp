@@ -52,6 +52,15 @@ fs::path aside(const fs::path& root) {
   return root / fmt::format("{}{}-{:016x}", kAsidePrefix, ::getpid(), random());
 }
 
+/// Whether `folder` is an intact entry of `program`.
+bool holds(const fs::path& folder, const Program& program) {
+  try {
+    return read_entry(folder).program == program;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 /// Removes a folder at the end of the scope, if it is still there.
 struct Removed {
   fs::path folder;
@@ -83,7 +92,6 @@ std::optional<Binary> Store::read_entry(const fs::path& folder, const Program& p
             entry.program.arch);
     return std::move(entry.binary);
   } catch (const Error& error) {
-    // A writer may have replaced the entry while it was read: the other copy is as good.
     log_(fmt::format("[jit] damaged cache entry {}: {}. {} is compiled again.", folder.string(),
                      error.what(), program.instance));
     return std::nullopt;
@@ -108,16 +116,18 @@ void Store::publish(const fs::path& entry, const Program& program, const Binary&
   const Removed fresh{aside(root_)};
   write_entry(fresh.folder, {program, binary});
   fs::create_directories(entry.parent_path());
-  std::error_code occupied;
-  fs::rename(fresh.folder, entry, occupied);
-  if (!occupied) return;
-  // A folder is not replaced by a rename: move the old one away. Where another process does the
-  // same, one of the two entries stays, and either is good.
+  std::error_code failed;
+  fs::rename(fresh.folder, entry, failed);
+  // Who came first is read by others already: an intact entry is never replaced.
+  if (!failed || holds(entry, program)) return;
+  // A folder is not replaced by a rename: move the damaged one away.
   const Removed old{aside(root_)};
   std::error_code ignored;
   fs::rename(entry, old.folder, ignored);
-  fs::rename(fresh.folder, entry, occupied);
-  if (occupied && !fs::exists(entry, ignored)) throw DeviceError(occupied.message());
+  fs::rename(fresh.folder, entry, failed);
+  const bool another_healed_it =
+      failed == std::errc::directory_not_empty || failed == std::errc::file_exists;
+  if (failed && !another_healed_it) throw DeviceError(failed.message());
 }
 
 std::vector<StoredKernel> Store::list() const {

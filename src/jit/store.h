@@ -42,7 +42,8 @@ class Store {
   std::optional<Binary> read(const Digest& key, const Program& program,
                              std::string_view compiler) const;
 
-  /// Replaces what is there. A root that cannot be written costs one log line in all.
+  /// Keeps what is there if it is intact: any compilation of a program is as good. A root that
+  /// cannot be written costs one log line in all.
   void write(const Digest& key, const Program& program, const Binary& binary);
 
   /// Intact entries, by program.

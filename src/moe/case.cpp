@@ -3,10 +3,10 @@
 
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "base/check.h"
 #include "base/random.h"
+#include "base/thread_pool.h"
 #include "formats/convert.h"
 #include "moe/parts.h"
 #include "ops/route/problem.h"
@@ -50,7 +50,7 @@ Tensor random_tensor(DType type, const Shape& shape, const Random& random, float
   return tensor;
 }
 
-/// Appends expert `index` of `count` to the stack.
+/// Puts expert `index` of `count` in its place in the stack.
 void append(Tensor& stack, const Tensor& one, std::int64_t index, std::int64_t count) {
   if (!one) return;
   if (!stack) {
@@ -87,19 +87,26 @@ ExpertMatrix whole_expert(const MatrixSpec& spec, std::int64_t expert) {
   return matrix;
 }
 
+void append(ExpertMatrix& stack, const ExpertMatrix& one, std::int64_t index, std::int64_t count) {
+  append(stack.elements, one.elements, index, count);
+  append(stack.scales, one.scales, index, count);
+  append(stack.zeros, one.zeros, index, count);
+  append(stack.global_scale, one.global_scale, index, count);
+  append(stack.bias, one.bias, index, count);
+}
+
 /// Experts [experts.first, + count), each cut by `part`.
 template <class Part>
 ExpertMatrix stack(const MatrixSpec& spec, Range experts, Part part) {
   ExpertMatrix all;
   all.format = spec.format;
-  for (std::int64_t i = 0; i < experts.count; ++i) {
-    const ExpertMatrix one = part(whole_expert(spec, experts.first + i));
-    append(all.elements, one.elements, i, experts.count);
-    append(all.scales, one.scales, i, experts.count);
-    append(all.zeros, one.zeros, i, experts.count);
-    append(all.global_scale, one.global_scale, i, experts.count);
-    append(all.bias, one.bias, i, experts.count);
-  }
+  const auto add = [&](std::int64_t i) {
+    append(all, part(whole_expert(spec, experts.first + i)), i, experts.count);
+  };
+  if (experts.count > 0) add(0);  // alone, because it allocates the stack
+  const bool large = experts.count * spec.out * spec.in > (1 << 22);
+  ThreadPool pool(large ? usable_cores() : 1);
+  pool.parallel_for(experts.count - 1, [&](std::int64_t i, int) { add(i + 1); });
   return all;
 }
 

@@ -7,7 +7,7 @@
 
 #include "base/thread_pool.h"
 #include "moe/group.h"
-#include "moe/slice.h"
+#include "moe/workspace.h"
 #include "ops/grouped_gemm/cpu.h"
 #include "switchyard/config.h"
 #include "switchyard/weights.h"

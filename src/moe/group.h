@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <span>
 
-#include "moe/slice.h"
+#include "moe/workspace.h"
 #include "switchyard/moe.h"
 
 namespace switchyard::moe {

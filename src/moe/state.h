@@ -9,7 +9,7 @@
 #include "base/thread_pool.h"
 #include "moe/experts.h"
 #include "moe/group.h"
-#include "moe/slice.h"
+#include "moe/workspace.h"
 #include "ops/grouped_gemm/cpu.h"
 #include "switchyard/moe.h"
 

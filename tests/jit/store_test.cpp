@@ -74,6 +74,14 @@ TEST_F(StoreTest, OtherTypesInTheEntry) {
   expect_rebuilt("type");
 }
 
+TEST_F(StoreTest, AnIntactEntryIsNotReplaced) {
+  Binary late = made_up(program_, "13.0");
+  late.cubin += ", compiled by a process that came second";
+  store_.write(kKey, program_, late);
+  EXPECT_EQ(store_.read(kKey, program_, "13.0")->cubin, made_up(program_, "13.0").cubin);
+  EXPECT_EQ(lines_.get().size(), 0U);
+}
+
 TEST_F(StoreTest, AnEntryOfAnotherArchitecture) {
   const Program other = scale_program(256, "sm_100a");
   store_.write(kKey, other, made_up(other, "13.0"));

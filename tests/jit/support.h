@@ -75,7 +75,8 @@ inline Binary made_up(const Program& program, const std::string& version) {
 /// A compiler that makes things up, after a while, and can be told apart by its version.
 inline Compiler made_up_compiler(std::string version = "13.0",
                                  std::chrono::milliseconds takes = {}) {
-  return {version, [=](const Program& program, const Closure&) {
+  return {[=] { return version; },
+          [=](const Program& program, const Closure&) {
             std::this_thread::sleep_for(takes);
             return made_up(program, version);
           }};

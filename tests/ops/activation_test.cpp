@@ -78,7 +78,8 @@ TEST(Activation, OwnConstants) {
 
 TEST(Activation, NaNGoesThrough) {
   for (const auto& kind : activation_kinds()) {
-    EXPECT_TRUE(std::isnan(grouped_gemm::activate(activation(kind.value), double{NAN}, 1.0))) << kind.name;
+    EXPECT_TRUE(std::isnan(grouped_gemm::activate(activation(kind.value), double{NAN}, 1.0)))
+        << kind.name;
     if (activation(kind.value).gated()) {
       EXPECT_TRUE(std::isnan(grouped_gemm::activate(activation(kind.value), 1.0, double{NAN})))
           << kind.name;

@@ -153,9 +153,16 @@ void CpuGemm::run(std::int64_t expert, std::int64_t task, const Rows& x, std::in
     kernels_->multiply(w, x.f32, block);
   }
   if (!global_) return;
-  for (std::int64_t r = 0; r < block.rows; ++r) {
-    const float global = global_[expert * parts_ + (first + r) / (w.out / parts_)];
-    for (std::int64_t t = 0; t < rows; ++t) block.y[t * block.y_stride + r] *= global;
+  const std::int64_t part_rows = w.out / parts_;
+  for (std::int64_t r = 0; r < block.rows;) {
+    const std::int64_t part = (first + r) / part_rows;
+    const std::int64_t end = std::min(block.rows, (part + 1) * part_rows - first);
+    const float global = global_[expert * parts_ + part];
+    for (std::int64_t t = 0; t < rows; ++t) {
+      float* row = block.y + t * block.y_stride;
+      for (std::int64_t i = r; i < end; ++i) row[i] *= global;
+    }
+    r = end;
   }
 }
 

@@ -25,7 +25,7 @@ enum class Method { automatic, f32, fixed };
 
 /// Above this many rows of one expert, decoding to f32 once beats decoding to integers for every
 /// four rows (measured on Zen 3).
-inline constexpr std::int64_t kFixedTokens = 4;
+inline constexpr std::int64_t kFixedTokens = 32;
 
 /// What a test may force; a plan takes the defaults.
 struct Choice {
@@ -48,7 +48,7 @@ class CpuGemm {
   /// A plain matrix [out, in]  f32 | bf16 | f16
   explicit CpuGemm(ConstTensorView matrix, Choice choice = {});
 
-  /// "avx2 fixed16 up to 4 rows an expert, else f32"
+  /// "avx2 fixed16 up to 32 rows an expert, else f32"
   std::string variant() const;
   bool may_use_fixed() const noexcept { return method_ != Method::f32; }
   std::int64_t out() const noexcept { return first_.out; }

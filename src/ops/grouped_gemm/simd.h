@@ -52,9 +52,6 @@ struct Block {
 };
 
 struct Kernels {
-  /// Weights of `row`, columns [first, first + count), first even; zeros up to a multiple of 16.
-  void (*decode)(const MatrixView& w, std::int64_t row, std::int64_t first, std::int64_t count,
-                 float* to);
   /// Any format: decodes a panel of rows once, then multiplies it with every token.
   void (*multiply)(const MatrixView& w, const FloatRows& x, const Block& block);
   /// 4-bit formats of fixed_declines(): integer products, one conversion per 64 columns. Null

@@ -3,6 +3,6 @@
 
 namespace switchyard::grouped_gemm {
 
-const Kernels kAvx2 = {.decode = decode, .multiply = multiply, .multiply_fixed = multiply_fixed};
+const Kernels kAvx2 = {.multiply = multiply, .multiply_fixed = multiply_fixed};
 
 }  // namespace switchyard::grouped_gemm

@@ -2,6 +2,6 @@
 
 namespace switchyard::grouped_gemm {
 
-const Kernels kBaseline = {.decode = decode, .multiply = multiply, .multiply_fixed = nullptr};
+const Kernels kBaseline = {.multiply = multiply, .multiply_fixed = nullptr};
 
 }  // namespace switchyard::grouped_gemm

@@ -18,12 +18,12 @@ inline F32 elements<DType::f32>(const std::uint8_t* from) {
 
 template <>
 inline F32 elements<DType::bf16>(const std::uint8_t* from) {
-  return bit_cast<F32>(__builtin_convertvector(load<U16>(from), U32) << 16);
+  return bit_cast<F32>(load_words(from) << 16);
 }
 
 template <>
 inline F32 elements<DType::f16>(const std::uint8_t* from) {
-  const U32 h = __builtin_convertvector(load<U16>(from), U32);
+  const U32 h = load_words(from);
   // The exponent moves from bias 15 to 127 by a multiplication, which also makes subnormals right.
   const F32 magnitude = bit_cast<F32>((h & 0x7fff) << 13) * 0x1p112F;
   const U32 special = bit_cast<U32>((h & 0x7c00) == 0x7c00) & 0x7f800000;
@@ -32,7 +32,7 @@ inline F32 elements<DType::f16>(const std::uint8_t* from) {
 
 template <>
 inline F32 elements<DType::f8_e4m3>(const std::uint8_t* from) {
-  const U32 b = __builtin_convertvector(load<U8>(from), U32);
+  const U32 b = load_bytes(from);
   const F32 magnitude = bit_cast<F32>((b & 0x7f) << 20) * 0x1p120F;
   const U32 nan = bit_cast<U32>((b & 0x7f) == 0x7f) & 0x7fc00000;
   return bit_cast<F32>(bit_cast<U32>(magnitude) | nan | ((b & 0x80) << 24));
@@ -63,6 +63,29 @@ inline F32 elements<DType::f4_e2m1>(const std::uint8_t* from) {
   const F32 magnitude = __builtin_convertvector(bit_cast<I32>(halves), F32) * 0.5F;
 #endif
   return bit_cast<F32>(bit_cast<U32>(magnitude) | ((code & 8) << 28));
+}
+
+/// e4m3 times 2^9, which is always an integer. No arithmetic on subnormal f32, which costs many
+/// CPUs 100 cycles: block scales, unlike weights, are often that small.
+inline F32 e4m3_scales_512(const std::uint8_t* from) {
+#if defined(__AVX2__)
+  const __m256i b = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  const __m256i low = _mm256_and_si256(b, _mm256_set1_epi32(0x7f));
+  // max(exponent, 1) - 1: codes below 8 have no leading 1.
+  const __m256i shift = _mm256_subs_epu16(_mm256_srli_epi32(low, 3), _mm256_set1_epi32(1));
+  const __m256i mantissa = _mm256_sub_epi32(low, _mm256_slli_epi32(shift, 3));
+  const __m256i units = _mm256_sign_epi32(_mm256_sllv_epi32(mantissa, shift), b);
+  const __m256i nan = _mm256_cmpeq_epi32(low, _mm256_set1_epi32(0x7f));
+  return _mm256_or_ps(_mm256_cvtepi32_ps(units), _mm256_castsi256_ps(nan));
+#else
+  F32 values;
+  for (int i = 0; i < kLanes; ++i) {
+    const int low = from[i] & 0x7f, shift = low < 8 ? 0 : (low >> 3) - 1;
+    const auto units = static_cast<float>((low - 8 * shift) << shift);
+    values[i] = low == 0x7f ? __builtin_nanf("") : (from[i] & 0x80) != 0 ? -units : units;
+  }
+  return values;
+#endif
 }
 
 constexpr std::int64_t byte_of(DType type, std::int64_t column) {
@@ -144,6 +167,19 @@ inline RowScales row_scales(const MatrixView& w, std::int64_t row) {
           .zero = w.element == DType::u4 ? 8.0F : 0.0F};
 }
 
+constexpr std::int64_t kPanelColumns = 512;
+
+/// Scales [first, first + count) of a row as f32; count <= kPanelColumns + 1.
+inline void decode_scales(DType type, const std::uint8_t* scales, std::int64_t first,
+                          std::int64_t count, float* to) {
+  std::int64_t i = 0;
+  if (type == DType::f8_e4m3) {
+    for (; i + kLanes <= count; i += kLanes)
+      store(to + i, e4m3_scales_512(scales + first + i) * 0x1p-9F);
+  }
+  for (; i < count; ++i) to[i] = scale_value(type, scales, first + i);
+}
+
 /// to[c] = (to[c] - zero) * scale, group by group. Rounds as (element - zero) * scale in f32.
 inline void apply_scales(const MatrixView& w, std::int64_t row, std::int64_t first,
                          std::int64_t count, float* to) {
@@ -156,11 +192,23 @@ inline void apply_scales(const MatrixView& w, std::int64_t row, std::int64_t fir
     }
     return;
   }
-  for (std::int64_t c = 0; c < count;) {
-    const std::int64_t group = (first + c) / w.scale_cols;
-    const std::int64_t after = (group + 1) * w.scale_cols - first;
-    const std::int64_t end = after < count ? after : count;
-    const float scale = scales.scale(group), zero = scales.zero_point(group);
+  const std::int64_t first_group = first / w.scale_cols;
+  const std::int64_t groups = (first + count - 1) / w.scale_cols - first_group + 1;
+  float values[kPanelColumns + 1];
+  if (w.scales) decode_scales(w.scale, scales.scales, first_group, groups, values);
+  if (w.scale_cols == 16 && first % 16 == 0 && count % 16 == 0 && w.scales && !w.zeros) {
+    for (std::int64_t g = 0; g < groups; ++g) {
+      for (std::int64_t c = 16 * g; c < 16 * g + 16; c += kLanes) {
+        store(to + c, (load<F32>(to + c) - scales.zero) * values[g]);
+      }
+    }
+    return;
+  }
+  std::int64_t end = (first_group + 1) * w.scale_cols - first;
+  for (std::int64_t g = 0, c = 0; g < groups; ++g, end += w.scale_cols) {
+    if (end > count) end = count;
+    const float scale = w.scales ? values[g] : 1.0F;
+    const float zero = scales.zero_point(first_group + g);
     for (; c + kLanes <= end; c += kLanes) {
       store(to + c, (load<F32>(to + c) - zero) * scale);
     }
@@ -168,6 +216,7 @@ inline void apply_scales(const MatrixView& w, std::int64_t row, std::int64_t fir
   }
 }
 
+/// count <= kPanelColumns
 void decode(const MatrixView& w, std::int64_t row, std::int64_t first, std::int64_t count,
             float* to) {
   const std::uint8_t* from = w.elements + row * w.row_bytes;

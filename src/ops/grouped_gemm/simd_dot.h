@@ -9,24 +9,25 @@ namespace switchyard::grouped_gemm {
 namespace {
 
 constexpr std::int64_t kPanelRows = 12;
-constexpr std::int64_t kPanelColumns = 512;
 
 template <int kRows, int kTokens>
 inline void dot(const float* w, const float* const* x, std::int64_t columns, bool first, float* y,
                 std::int64_t y_stride) {
-  F32 sums[kTokens][kRows] = {};
+  F32 sums[kRows][4] = {};
   for (std::int64_t c = 0; c < columns; c += kLanes) {
     F32 weight[kRows];
     for (int r = 0; r < kRows; ++r) weight[r] = load<F32>(w + r * kPanelColumns + c);
     for (int t = 0; t < kTokens; ++t) {
       const F32 value = load<F32>(x[t] + c);
-      for (int r = 0; r < kRows; ++r) sums[t][r] = multiply_add(value, weight[r], sums[t][r]);
+      for (int r = 0; r < kRows; ++r) sums[r][t] = multiply_add(value, weight[r], sums[r][t]);
     }
   }
-  for (int t = 0; t < kTokens; ++t) {
-    for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < kRows; ++r) {
+    float total[4];
+    sum4(sums[r], total);
+    for (int t = 0; t < kTokens; ++t) {
       float& to = y[t * y_stride + r];
-      to = first ? sum(sums[t][r]) : to + sum(sums[t][r]);
+      to = first ? total[t] : to + total[t];
     }
   }
 }

@@ -13,22 +13,16 @@ namespace {
 
 constexpr std::int64_t kPrefetchBytes = 2048;
 
-/// Weight scales of 128 columns, one float per 16.
+/// Weight scales of 128 columns, one float per 16, in units of kUnit.
 struct E4m3Per16 {
+  static constexpr float kUnit = 0x1p-9F;
   static __m256 load(const MatrixView&, const std::uint8_t* scales, std::int64_t c) {
-    std::int64_t bytes;
-    __builtin_memcpy(&bytes, scales + c / 16, 8);
-    const __m256i b = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes));
-    const __m256i low = _mm256_and_si256(b, _mm256_set1_epi32(0x7f));
-    const __m256i nan = _mm256_cmpeq_epi32(low, _mm256_set1_epi32(0x7f));
-    const __m256i sign = _mm256_slli_epi32(_mm256_andnot_si256(low, b), 24);
-    const __m256 value =
-        _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(low, 20)), _mm256_set1_ps(0x1p120F));
-    return _mm256_or_ps(value, _mm256_castsi256_ps(_mm256_or_si256(nan, sign)));
+    return e4m3_scales_512(scales + c / 16);
   }
 };
 
 struct E8m0Per32 {
+  static constexpr float kUnit = 1;
   static __m256 load(const MatrixView&, const std::uint8_t* scales, std::int64_t c) {
     std::int32_t bytes;
     __builtin_memcpy(&bytes, scales + c / 32, 4);
@@ -42,6 +36,7 @@ struct E8m0Per32 {
 };
 
 struct AnyScale {
+  static constexpr float kUnit = 1;
   static __m256 load(const MatrixView& w, const std::uint8_t* scales, std::int64_t c) {
     if (!scales) return _mm256_set1_ps(1);
     if (w.scale_cols % kPad == 0) {
@@ -157,12 +152,12 @@ void fixed_tail(const MatrixView& w, const std::uint8_t* codes, const std::uint8
                 __m256 (&sums)[kTokens]) {
   std::uint8_t padded_codes[kPad / 2] = {};
   __builtin_memcpy(padded_codes, codes + c / 2, static_cast<std::size_t>(w.in - c) / 2);
-  std::uint8_t padded_scales[kPad / 16 * sizeof(float)] = {};
+  std::uint8_t padded_scales[kPad / 16 * 4] = {};
   std::uint8_t padded_zeros[kPad / 16] = {};
   for (std::int64_t block = 0; block * 16 < w.in - c; ++block) {
     const std::int64_t group = (c + 16 * block) / w.scale_cols;
     const float scale = scales ? scale_value(w.scale, scales, group) : 1;
-    __builtin_memcpy(padded_scales + sizeof(float) * block, &scale, sizeof(float));
+    __builtin_memcpy(padded_scales + 4 * block, &scale, sizeof(scale));
     if (zeros) padded_zeros[block] = zeros[group];
   }
   MatrixView tail = w;
@@ -173,49 +168,83 @@ void fixed_tail(const MatrixView& w, const std::uint8_t* codes, const std::uint8
                                           sums);
 }
 
+struct Columns {
+  std::int64_t first, end;
+};
+
+/// Rows [row, row + rows), some columns of them, added to y unless these are the first columns.
 template <class Codes, class Scale, int kTokens>
-void fixed_row(const MatrixView& w, std::int64_t row, const FixedToken* x, float* y,
-               std::int64_t y_stride) {
-  const std::uint8_t* codes = w.elements + row * w.row_bytes;
-  const std::uint8_t* scales = w.scales ? w.scales + row * w.scale_row_bytes : nullptr;
-  const std::uint8_t* zeros = w.zeros ? w.zeros + row * w.groups : nullptr;
-  __m256 sums[kTokens];
-  for (__m256& s : sums) s = _mm256_setzero_ps();
-  std::int64_t c = 0;
-  for (; c + kPad <= w.in; c += kPad) {
-    _mm_prefetch(reinterpret_cast<const char*>(codes + c / 2 + kPrefetchBytes), _MM_HINT_T0);
-    fixed_columns<Codes, Scale, kTokens>(w, codes, scales, zeros, c, x, c, sums);
+__attribute__((noinline)) void fixed_tile(const MatrixView& w, std::int64_t row, std::int64_t rows,
+                                          Columns columns, const FixedToken* x, float* y,
+                                          std::int64_t y_stride) {
+  constexpr float kUnit = Codes::kUnit * Scale::kUnit;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::uint8_t* codes = w.elements + (row + r) * w.row_bytes;
+    const std::uint8_t* scales = w.scales ? w.scales + (row + r) * w.scale_row_bytes : nullptr;
+    const std::uint8_t* zeros = w.zeros ? w.zeros + (row + r) * w.groups : nullptr;
+    __m256 sums[kTokens];
+    for (__m256& s : sums) s = _mm256_setzero_ps();
+    std::int64_t c = columns.first;
+    for (; c + kPad <= columns.end; c += kPad) {
+      _mm_prefetch(reinterpret_cast<const char*>(codes + c / 2 + kPrefetchBytes), _MM_HINT_T0);
+      fixed_columns<Codes, Scale, kTokens>(w, codes, scales, zeros, c, x, c, sums);
+    }
+    for (int t = 0; t < kTokens; ++t) {
+      float& to = y[t * y_stride + r];
+      to = (columns.first == 0 ? 0.0F : to) + sum(sums[t]) * kUnit;
+    }
+    if (c == columns.end) continue;
+    // Sums of its own: the loop's stay in registers only if no call sees their address.
+    __m256 last[kTokens];
+    for (__m256& s : last) s = _mm256_setzero_ps();
+    fixed_tail<Codes, kTokens>(w, codes, scales, zeros, c, x, last);
+    for (int t = 0; t < kTokens; ++t) y[t * y_stride + r] += sum(last[t]) * Codes::kUnit;
   }
-  if (c < w.in) fixed_tail<Codes, kTokens>(w, codes, scales, zeros, c, x, sums);
-  for (int t = 0; t < kTokens; ++t) y[t * y_stride] = sum(sums[t]) * Codes::kUnit;
 }
 
+/// Rows that pass all tokens before the next ones: their codes stay in the first cache level.
+constexpr std::int64_t kFixedRows = 8;
+
 template <class Codes, class Scale>
-void fixed_rows(const MatrixView& w, const FixedRows& x, const Block& block) {
-  for (std::int64_t r = 0; r < block.rows; ++r) {
-    const std::int64_t row = block.first_row + r;
-    for (std::int64_t t = 0; t < block.tokens; t += 4) {
-      const std::int64_t tokens = block.tokens - t < 4 ? block.tokens - t : 4;
-      FixedToken token[4];
-      for (std::int64_t i = 0; i < tokens; ++i) {
-        const std::int64_t from = block.index ? block.index[t + i] : t + i;
-        token[i] = {x.codes + from * x.stride, x.scales + from * (x.stride / 16)};
-      }
-      float* y = block.y + t * block.y_stride + r;
-      switch (tokens) {
-        case 1:
-          fixed_row<Codes, Scale, 1>(w, row, token, y, block.y_stride);
-          break;
-        case 2:
-          fixed_row<Codes, Scale, 2>(w, row, token, y, block.y_stride);
-          break;
-        case 3:
-          fixed_row<Codes, Scale, 3>(w, row, token, y, block.y_stride);
-          break;
-        default:
-          fixed_row<Codes, Scale, 4>(w, row, token, y, block.y_stride);
-          break;
-      }
+void fixed_rows(const MatrixView& w, const FixedRows& x, const Block& block, std::int64_t r,
+                Columns columns) {
+  const std::int64_t rows = block.rows - r < kFixedRows ? block.rows - r : kFixedRows;
+  const std::int64_t row = block.first_row + r, stride = block.y_stride;
+  for (std::int64_t t = 0; t < block.tokens; t += 4) {
+    const std::int64_t tokens = block.tokens - t < 4 ? block.tokens - t : 4;
+    FixedToken token[4];
+    for (std::int64_t i = 0; i < tokens; ++i) {
+      const std::int64_t from = block.index ? block.index[t + i] : t + i;
+      token[i] = {x.codes + from * x.stride, x.scales + from * (x.stride / 16)};
+    }
+    float* y = block.y + t * stride + r;
+    switch (tokens) {
+      case 1:
+        fixed_tile<Codes, Scale, 1>(w, row, rows, columns, token, y, stride);
+        break;
+      case 2:
+        fixed_tile<Codes, Scale, 2>(w, row, rows, columns, token, y, stride);
+        break;
+      case 3:
+        fixed_tile<Codes, Scale, 3>(w, row, rows, columns, token, y, stride);
+        break;
+      default:
+        fixed_tile<Codes, Scale, 4>(w, row, rows, columns, token, y, stride);
+        break;
+    }
+  }
+}
+
+/// Columns whose activations stay in the first cache level while a block of rows passes: the same
+/// for any number of tokens, so that a token's bits do not depend on its neighbours.
+constexpr std::int64_t kFixedColumns = 2048;
+
+template <class Codes, class Scale>
+void fixed_block(const MatrixView& w, const FixedRows& x, const Block& block) {
+  for (std::int64_t c = 0; c < w.in; c += kFixedColumns) {
+    const std::int64_t end = w.in - c < kFixedColumns ? w.in : c + kFixedColumns;
+    for (std::int64_t r = 0; r < block.rows; r += kFixedRows) {
+      fixed_rows<Codes, Scale>(w, x, block, r, {c, end});
     }
   }
 }
@@ -223,16 +252,16 @@ void fixed_rows(const MatrixView& w, const FixedRows& x, const Block& block) {
 void multiply_fixed(const MatrixView& w, const FixedRows& x, const Block& block) {
   if (w.element == DType::f4_e2m1) {
     if (w.scale == DType::f8_e4m3 && w.scale_cols == 16) {
-      fixed_rows<Fp4, E4m3Per16>(w, x, block);
+      fixed_block<Fp4, E4m3Per16>(w, x, block);
     } else if (w.scale == DType::f8_e8m0 && w.scale_cols == 32) {
-      fixed_rows<Fp4, E8m0Per32>(w, x, block);
+      fixed_block<Fp4, E8m0Per32>(w, x, block);
     } else {
-      fixed_rows<Fp4, AnyScale>(w, x, block);
+      fixed_block<Fp4, AnyScale>(w, x, block);
     }
   } else if (w.zeros) {
-    fixed_rows<Int4Zeros, AnyScale>(w, x, block);
+    fixed_block<Int4Zeros, AnyScale>(w, x, block);
   } else {
-    fixed_rows<Int4, AnyScale>(w, x, block);
+    fixed_block<Int4, AnyScale>(w, x, block);
   }
 }
 

@@ -42,8 +42,22 @@ inline To bit_cast(From v) {
   return to;
 }
 
-inline F32 splat(float v) {
-  return F32{} + v;
+/// kLanes bytes or 16-bit words as 32-bit numbers. GCC 12 makes __builtin_convertvector from bytes
+/// one scalar insertion a lane.
+inline U32 load_bytes(const void* from) {
+#if defined(__AVX2__)
+  return bit_cast<U32>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from))));
+#else
+  return __builtin_convertvector(load<U8>(from), U32);
+#endif
+}
+
+inline U32 load_words(const void* from) {
+#if defined(__AVX2__)
+  return bit_cast<U32>(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))));
+#else
+  return __builtin_convertvector(load<U16>(from), U32);
+#endif
 }
 
 inline F32 multiply_add(F32 a, F32 b, F32 c) {
@@ -54,14 +68,30 @@ inline F32 multiply_add(F32 a, F32 b, F32 c) {
 #endif
 }
 
-/// The lanes' sum, always in the same order.
+/// The lanes' sum, always in the same order: pairs of neighbours, then pairs of these, ...
 inline float sum(F32 v) {
+#if defined(__AVX2__)
+  const __m256 pairs = _mm256_hadd_ps(v, v);
+  const __m256 quads = _mm256_hadd_ps(pairs, pairs);
+  return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(quads), _mm256_extractf128_ps(quads, 1)));
+#else
   float s[kLanes];
   __builtin_memcpy(s, &v, sizeof(v));
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) s[i] += s[i + width];
+  for (int width = 1; width < kLanes; width *= 2) {
+    for (int i = 0; i < kLanes; i += 2 * width) s[i] += s[i + width];
   }
   return s[0];
+#endif
+}
+
+/// sum() of four vectors, to the bit.
+inline void sum4(const F32 (&v)[4], float (&sums)[4]) {
+#if defined(__AVX2__)
+  const __m256 quads = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+  _mm_storeu_ps(sums, _mm_add_ps(_mm256_castps256_ps128(quads), _mm256_extractf128_ps(quads, 1)));
+#else
+  for (int i = 0; i < 4; ++i) sums[i] = sum(v[i]);
+#endif
 }
 
 }  // namespace
