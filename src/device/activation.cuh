@@ -65,4 +65,56 @@ SWITCHYARD_BOTH constexpr T situ(T gate, T up, T beta, T linear_beta) {
          Math::tanh(up / linear_beta);
 }
 
+/// ActivationKind of config.h, for kernels.
+enum class ActivationCode : int {
+  identity,
+  relu,
+  relu2,
+  silu,
+  gelu,
+  swiglu,
+  swiglu_oai,
+  swiglu_clamp,
+  swiglu_step,
+  geglu,
+  geglu_tanh,
+  situ,
+};
+
+constexpr bool is_gated(ActivationCode code) {
+  return code >= ActivationCode::swiglu;
+}
+
+struct ActivationConstants {
+  float alpha, beta, limit, linear_beta;
+};
+
+/// The activation of one pair; without a gate `gate` is the value and `up` is not read.
+template <ActivationCode kCode, class Math>
+SWITCHYARD_BOTH constexpr float activate(float gate, float up, const ActivationConstants& c) {
+  using Code = ActivationCode;
+  if constexpr (kCode == Code::identity) return gate;
+  if constexpr (kCode == Code::relu) return relu(gate);
+  if constexpr (kCode == Code::relu2) return relu(gate) * relu(gate);
+  if constexpr (kCode == Code::silu) return silu<Math>(gate);
+  if constexpr (kCode == Code::gelu) return gelu<Math>(gate);
+  if constexpr (kCode == Code::swiglu) return silu<Math>(gate) * up;
+  if constexpr (kCode == Code::swiglu_oai)
+    return swiglu_oai<Math>(gate, up, c.alpha, c.beta, c.limit);
+  if constexpr (kCode == Code::swiglu_clamp) return swiglu_oai<Math>(gate, up, 1.0f, 0.0f, c.limit);
+  if constexpr (kCode == Code::swiglu_step) return swiglu_step<Math>(gate, up, c.limit);
+  if constexpr (kCode == Code::geglu) return gelu<Math>(gate) * up;
+  if constexpr (kCode == Code::geglu_tanh) return gelu_tanh<Math>(gate) * up;
+  if constexpr (kCode == Code::situ) return situ<Math>(gate, up, c.beta, c.linear_beta);
+}
+
+#ifdef __CUDACC__
+/// exp and tanh by the special function unit: a few units in the last place of f32.
+struct FastMath {
+  __device__ static float exp(float x) { return __expf(x); }
+  __device__ static float tanh(float x) { return 1 - 2 / (1 + __expf(2 * x)); }
+  __device__ static float erf(float x) { return erff(x); }
+};
+#endif
+
 }  // namespace switchyard::device

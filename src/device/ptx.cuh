@@ -2,6 +2,7 @@
 // sections in brackets. Shared-memory addresses are 32-bit (`smem_u32`).
 #pragma once
 
+#include "device/half.cuh"
 #include "device/types.cuh"
 
 namespace switchyard::ptx {
@@ -95,6 +96,14 @@ __device__ inline void launch_dependents() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
+/// Gives up, with an error that the host sees.
+__device__ inline void trap() {
+  asm volatile("trap;");
+}
+__device__ inline void nanosleep(uint32 ns) {
+  asm volatile("nanosleep.u32 %0;" ::"r"(ns));
+}
+
 __device__ inline uint32 load_acquire(const uint32* address) {
   uint32 value;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
@@ -112,8 +121,54 @@ __device__ inline uint32 add_acq_rel(uint32* address, uint32 value) {
   return old;
 }
 
+__device__ inline void add_release(uint32* address, uint32 value) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+
 __device__ inline void bar_sync(uint32 id, uint32 threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// --- clusters [9.7.13.4]        ----------------------------------------------------------
+
+__device__ inline uint32 cluster_rank() {
+  uint32 rank;
+  asm("mov.u32 %0, %cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+__device__ inline uint32 cluster_size() {
+  uint32 size;
+  asm("mov.u32 %0, %cluster_nctarank;" : "=r"(size));
+  return size;
+}
+/// Everything that CTAs of the cluster wrote before is visible after.
+__device__ inline void cluster_sync() {
+  asm volatile(
+      "barrier.cluster.arrive.release.aligned;\n"
+      "barrier.cluster.wait.acquire.aligned;" ::
+          : "memory");
+}
+/// The word at this CTA's shared address `local`, of CTA `rank`.
+__device__ inline uint32 load_peer(uint32 local, uint32 rank) {
+  uint32 value;
+  asm volatile(
+      "{ .reg .u32 at; mapa.shared::cluster.u32 at, %1, %2; ld.shared::cluster.u32 %0, [at]; }"
+      : "=r"(value)
+      : "r"(local), "r"(rank)
+      : "memory");
+  return value;
+}
+
+// --- registers --------------------------------------------------------------------------------
+
+/// Of a warpgroup: takes or gives registers, so that every thread has kRegisters [setmaxnreg].
+template <int kRegisters>
+__device__ inline void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
 // --- wgmma [9.7.15] ---------------------------------------------------------------------------
@@ -129,125 +184,60 @@ __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-/// d[64, N] += a[64, 16] b[N, 16]^T, bf16 in shared memory behind descriptors, f32 in registers.
-template <int kN>
-struct WgmmaBf16;
+/// d[64, N] += a[64, 16] b[N, 16]^T, 16-bit floats in shared memory behind descriptors, f32 in
+/// registers; N is 8, 16, 32, 64, 128 or 256.
+template <int kN, Half kHalf>
+struct Wgmma;
 
-template <>
-struct WgmmaBf16<8> {
-  __device__ static void run(float (&d)[4], uint64 a, uint64 b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3}, "
-        "%4, %5, 1, 1, 1, 0, 0;"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "l"(a), "l"(b));
-  }
-};
-
-template <>
-struct WgmmaBf16<16> {
-  __device__ static void run(float (&d)[8], uint64 a, uint64 b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7}, "
-        "%8, %9, 1, 1, 1, 0, 0;"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-          "+f"(d[7])
-        : "l"(a), "l"(b));
-  }
-};
-
-template <>
-struct WgmmaBf16<32> {
-  __device__ static void run(float (&d)[16], uint64 a, uint64 b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-        "%16, %17, 1, 1, 1, 0, 0;"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-          "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-          "+f"(d[14]), "+f"(d[15])
-        : "l"(a), "l"(b));
-  }
-};
-
-template <>
-struct WgmmaBf16<64> {
-  __device__ static void run(float (&d)[32], uint64 a, uint64 b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
-        "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-        "%32, %33, 1, 1, 1, 0, 0;"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-          "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-          "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-          "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-          "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-        : "l"(a), "l"(b));
-  }
-};
-
-template <>
-struct WgmmaBf16<128> {
-  __device__ static void run(float (&d)[64], uint64 a, uint64 b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
-        "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "
-        "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, "
-        "%53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-        "%64, %65, 1, 1, 1, 0, 0;"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-          "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-          "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-          "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-          "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]),
-          "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
-          "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),
-          "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-          "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),
-          "+f"(d[63])
-        : "l"(a), "l"(b));
-  }
-};
-
-template <>
-struct WgmmaBf16<256> {
-  __device__ static void run(float (&d)[128], uint64 a, uint64 b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
-        "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "
-        "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, "
-        "%53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, "
-        "%70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, "
-        "%87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, "
-        "%103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, "
-        "%117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
-        "%128, %129, 1, 1, 1, 0, 0;"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-          "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-          "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-          "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-          "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]),
-          "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
-          "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),
-          "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-          "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),
-          "+f"(d[63]), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]),
-          "+f"(d[70]), "+f"(d[71]), "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]),
-          "+f"(d[77]), "+f"(d[78]), "+f"(d[79]), "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]),
-          "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]),
-          "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]), "+f"(d[96]), "+f"(d[97]),
-          "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]), "+f"(d[103]),
-          "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]),
-          "+f"(d[110]), "+f"(d[111]), "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]),
-          "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]), "+f"(d[120]), "+f"(d[121]),
-          "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
-        : "l"(a), "l"(b));
-  }
-};
+// The operand lists %0 .. %127, eight to a name.
+#define SWITCHYARD_R0 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define SWITCHYARD_R1 "%8, %9, %10, %11, %12, %13, %14, %15"
+#define SWITCHYARD_R2 "%16, %17, %18, %19, %20, %21, %22, %23"
+#define SWITCHYARD_R3 "%24, %25, %26, %27, %28, %29, %30, %31"
+#define SWITCHYARD_R4 "%32, %33, %34, %35, %36, %37, %38, %39"
+#define SWITCHYARD_R5 "%40, %41, %42, %43, %44, %45, %46, %47"
+#define SWITCHYARD_R6 "%48, %49, %50, %51, %52, %53, %54, %55"
+#define SWITCHYARD_R7 "%56, %57, %58, %59, %60, %61, %62, %63"
+#define SWITCHYARD_R8 "%64, %65, %66, %67, %68, %69, %70, %71"
+#define SWITCHYARD_R9 "%72, %73, %74, %75, %76, %77, %78, %79"
+#define SWITCHYARD_R10 "%80, %81, %82, %83, %84, %85, %86, %87"
+#define SWITCHYARD_R11 "%88, %89, %90, %91, %92, %93, %94, %95"
+#define SWITCHYARD_R12 "%96, %97, %98, %99, %100, %101, %102, %103"
+#define SWITCHYARD_R13 "%104, %105, %106, %107, %108, %109, %110, %111"
+#define SWITCHYARD_R14 "%112, %113, %114, %115, %116, %117, %118, %119"
+#define SWITCHYARD_R15 "%120, %121, %122, %123, %124, %125, %126, %127"
+#define SWITCHYARD_R_16 SWITCHYARD_R0 ", " SWITCHYARD_R1
+#define SWITCHYARD_R_32 SWITCHYARD_R_16 ", " SWITCHYARD_R2 ", " SWITCHYARD_R3
+#define SWITCHYARD_R_64 \
+  SWITCHYARD_R_32 ", " SWITCHYARD_R4 ", " SWITCHYARD_R5 ", " SWITCHYARD_R6 ", " SWITCHYARD_R7
+#define SWITCHYARD_R_128                                                                        \
+  SWITCHYARD_R_64 ", " SWITCHYARD_R8 ", " SWITCHYARD_R9 ", " SWITCHYARD_R10 ", " SWITCHYARD_R11 \
+                  ", " SWITCHYARD_R12 ", " SWITCHYARD_R13 ", " SWITCHYARD_R14 ", " SWITCHYARD_R15
+#define SWITCHYARD_F4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define SWITCHYARD_F8(i) SWITCHYARD_F4(i), SWITCHYARD_F4(i + 4)
+#define SWITCHYARD_F16(i) SWITCHYARD_F8(i), SWITCHYARD_F8(i + 8)
+#define SWITCHYARD_F32(i) SWITCHYARD_F16(i), SWITCHYARD_F16(i + 16)
+#define SWITCHYARD_F64(i) SWITCHYARD_F32(i), SWITCHYARD_F32(i + 32)
+#define SWITCHYARD_F128(i) SWITCHYARD_F64(i), SWITCHYARD_F64(i + 64)
+/// `a` and `b` are the two operands that follow the kN / 2 accumulators.
+#define SWITCHYARD_WGMMA(N, HALF, TYPE, REGISTERS, a_, b_, FLOATS)                                \
+  template <>                                                                                     \
+  struct Wgmma<N, HALF> {                                                                         \
+    __device__ static void run(float* d, uint64 a, uint64 b) {                                    \
+      asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" REGISTERS \
+                   "}, " a_ ", " b_ ", 1, 1, 1, 0, 0;"                                            \
+                   : FLOATS                                                                       \
+                   : "l"(a), "l"(b));                                                             \
+    }                                                                                             \
+  };
+#define SWITCHYARD_WGMMA_ALL(HALF, TYPE)                                              \
+  SWITCHYARD_WGMMA(8, HALF, TYPE, "%0, %1, %2, %3", "%4", "%5", SWITCHYARD_F4(0))     \
+  SWITCHYARD_WGMMA(16, HALF, TYPE, SWITCHYARD_R0, "%8", "%9", SWITCHYARD_F8(0))       \
+  SWITCHYARD_WGMMA(32, HALF, TYPE, SWITCHYARD_R_16, "%16", "%17", SWITCHYARD_F16(0))  \
+  SWITCHYARD_WGMMA(64, HALF, TYPE, SWITCHYARD_R_32, "%32", "%33", SWITCHYARD_F32(0))  \
+  SWITCHYARD_WGMMA(128, HALF, TYPE, SWITCHYARD_R_64, "%64", "%65", SWITCHYARD_F64(0)) \
+  SWITCHYARD_WGMMA(256, HALF, TYPE, SWITCHYARD_R_128, "%128", "%129", SWITCHYARD_F128(0))
+SWITCHYARD_WGMMA_ALL(Half::bf16, "bf16")
+SWITCHYARD_WGMMA_ALL(Half::fp16, "f16")
 
 }  // namespace switchyard::ptx

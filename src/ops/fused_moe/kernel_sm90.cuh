@@ -15,8 +15,8 @@
 // columns). In phase 2 one CTA keeps its output rows over all experts: no atomics, no finalize.
 #pragma once
 
-#include "device/activation.cuh"
-#include "device/ptx.cuh"
+#include "device/mma_sm90.cuh"
+#include "device/wait.cuh"
 #include "ops/fused_moe/shared.cuh"
 
 namespace switchyard::fused_moe {
@@ -59,52 +59,13 @@ struct Share {
   }
 };
 
-/// Position in the ring, as every role keeps it.
-template <int kStages>
-struct Cursor {
-  int stage = 0;
-  uint32 phase = 0;
-  __device__ void advance() {
-    if (++stage == kStages) stage = 0, phase ^= 1;
-  }
-};
-
-struct Ring {
-  uint32 data, full, empty;  // shared-memory addresses; barriers are 8 bytes apart
-  __device__ void wait(uint32 barrier, uint32 parity) const {
-    while (!ptx::mbarrier_try_wait(barrier, parity)) {
-    }
-  }
-};
-
-__device__ inline float bf16_bits_to_f32(uint16 bits) {
-  return __uint_as_float(static_cast<uint32>(bits) << 16);
-}
-__device__ inline uint16 f32_to_bf16_bits(float value) {
-  uint16 bits;
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
-  return bits;
-}
-
-struct FastMath {
-  __device__ static float exp(float x) { return __expf(x); }
-  __device__ static float tanh(float x) { return 1 - 2 / (1 + __expf(2 * x)); }
-};
-
-template <Activation kKind>
-__device__ inline float activate(float gate, float up, const Args& args) {
-  if constexpr (kKind == Activation::swiglu_oai)
-    return device::swiglu_oai<FastMath>(gate, up, args.alpha, args.beta, args.limit);
-  if constexpr (kKind == Activation::geglu_tanh) return device::gelu_tanh<FastMath>(gate) * up;
-  if constexpr (kKind == Activation::situ)
-    return device::situ<FastMath>(gate, up, args.beta, args.linear_beta);
-  return device::silu<FastMath>(gate) * up;
-}
+using device::Cursor;
+using device::Ring;
 
 /// Streams the weight tiles of both phases; one thread. Phase 2's tiles follow without a pause:
 /// they wait for nobody.
 template <Config kConfig>
-__device__ void copy_weights(const Args& args, const Ring& ring, const int* expert, int count) {
+__device__ void copy_weights(const Args& args, const Ring& ring, const uint32* block, int count) {
   Cursor<kConfig.stages> cursor;
   const uint64 policy = ptx::policy_evict_first();
   const auto copy = [&](const uint8* base, int64 tile) {
@@ -118,15 +79,17 @@ __device__ void copy_weights(const Args& args, const Ring& ring, const int* expe
   };
   Segment s;
   for (Share share(count * args.row_tiles1, args.k_tiles1); share.take(s);) {
-    const int64 tile = static_cast<int64>(expert[s.tile / args.row_tiles1]) * args.row_tiles1 +
-                       s.tile % args.row_tiles1;
+    const int64 tile =
+        static_cast<int64>(block_expert(block[s.tile / args.row_tiles1])) * args.row_tiles1 +
+        s.tile % args.row_tiles1;
     for (int k = s.k_begin; k < s.k_end; ++k) copy(args.gate_up, tile * args.k_tiles1 + k);
   }
   for (Share share(args.row_tiles2, count * args.k_tiles2); share.take(s);) {
     int a = s.k_begin / args.k_tiles2, k = s.k_begin % args.k_tiles2;
     for (int step = s.k_begin; step < s.k_end; ++step) {
       copy(args.down,
-           (static_cast<int64>(expert[a]) * args.row_tiles2 + s.tile) * args.k_tiles2 + k);
+           (static_cast<int64>(block_expert(block[a])) * args.row_tiles2 + s.tile) * args.k_tiles2 +
+               k);
       if (++k == args.k_tiles2) k = 0, ++a;
     }
   }
@@ -138,7 +101,7 @@ struct TokenLoader {
   static constexpr int kRows = kConfig.block / 8;  // rows a thread serves: thread / 8 + 8 i
   const Args& args;
   const Ring& ring;
-  const int* first;  // [B + 1] first row of each block
+  const uint32* block;  // [B]
   Cursor<kConfig.stages> cursor;
   int thread;
 
@@ -167,17 +130,19 @@ struct TokenLoader {
       const uint16* row[kRows];
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
-        const int r = first[b] + thread / 8 + 8 * i;
-        row[i] = r < first[b + 1]
-                     ? args.tokens + static_cast<int64>(args.row_token[r]) * args.hidden
-                     : nullptr;
+        const int r = thread / 8 + 8 * i;
+        row[i] =
+            r < block_rows(block[b])
+                ? args.tokens + static_cast<int64>(args.lists.row_token[block_row(block[b]) + r]) *
+                                    args.hidden
+                : nullptr;
       }
       load(row, s.k_begin * Config::kDepth, args.hidden, s.k_end - s.k_begin);
     }
   }
 
   __device__ void phase2(int count) {
-    const int width = args.row_tiles1 * 64;
+    const int width = args.row_tiles1 * kConfig.act_rows();
     Segment s;
     for (Share share(args.row_tiles2, count * args.k_tiles2); share.take(s);) {
       for (int step = s.k_begin; step < s.k_end;) {
@@ -186,8 +151,10 @@ struct TokenLoader {
         const uint16* row[kRows];
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
-          const int r = first[b] + thread / 8 + 8 * i;
-          row[i] = r < first[b + 1] ? args.act + static_cast<int64>(r) * width : nullptr;
+          const int r = thread / 8 + 8 * i;
+          row[i] = r < block_rows(block[b])
+                       ? args.act + static_cast<int64>(block_row(block[b]) + r) * width
+                       : nullptr;
         }
         load(row, k * Config::kDepth, width, steps);
         step += steps;
@@ -196,21 +163,18 @@ struct TokenLoader {
   }
 };
 
-/// 128B-swizzled, K-major operand [9.7.15.5]: rows of 128 bytes, groups of 8 rows 1024 bytes apart.
-__device__ inline uint64 operand(uint32 address) {
-  return (static_cast<uint64>(address & 0x3FFFF) >> 4) | (static_cast<uint64>(1) << 16) |
-         (static_cast<uint64>(1024 >> 4) << 32) | (static_cast<uint64>(1) << 62);
-}
-
 template <Config kConfig>
 struct Consumer {
   const Args& args;
   const Ring& ring;
-  const int* expert;  // [B]
-  const int* first;   // [B + 1]
-  float* sums;        // [tokens, kSumStride], each row of a tile touched by one warp only
+  const uint32* block;  // [B]
+  float* sums;          // [tokens, kSumStride], each row of a tile touched by one warp only
   Cursor<kConfig.stages> cursor;
   int thread;  // 0..255
+  int tokens;  // T
+
+  static constexpr int kN = kConfig.block;
+  static constexpr bool kGated = device::is_gated(kConfig.activation);
 
   __device__ int lane() const { return thread % 32; }
   /// Of a tile, the rows of accumulators (0, 1) and (2, 3) of each 8 columns: this and 8 more.
@@ -220,8 +184,7 @@ struct Consumer {
     if (lane() == 0) ptx::mbarrier_arrive(ring.empty + 8 * stage);
   }
 
-  /// acc [64 rows of this warpgroup, kN] = the sum of the next `steps` stages.
-  template <int kN>
+  /// acc [64 rows of this warpgroup, block] = the sum of the next `steps` stages.
   __device__ void multiply(float (&acc)[kN / 2], int steps) {
 #pragma unroll
     for (int i = 0; i < kN / 2; ++i) acc[i] = 0;
@@ -230,11 +193,11 @@ struct Consumer {
       ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
       ptx::fence_proxy_async();
       const uint32 stage = ring.data + cursor.stage * kConfig.stage_bytes();
-      const uint64 a = operand(stage + (thread / 128) * (64 * 128));
-      const uint64 b = operand(stage + Config::kWeightBytes);
+      const uint64 a = device::operand(stage + (thread / 128) * (64 * 128));
+      const uint64 b = device::operand(stage + Config::kWeightBytes);
       ptx::wgmma_fence();
 #pragma unroll
-      for (int k = 0; k < 4; ++k) ptx::WgmmaBf16<kN>::run(acc, a + 2 * k, b + 2 * k);
+      for (int k = 0; k < 4; ++k) device::wgmma<kN, kConfig.half>(acc, a + 2 * k, b + 2 * k);
       ptx::wgmma_commit();
       ptx::wgmma_wait<1>();
       if (previous >= 0) release(previous);
@@ -258,88 +221,86 @@ struct Consumer {
   /// Returns once CTAs up to `end` have published.
   __device__ void wait_for_helpers(int end, uint32 mark) const {
     for (int cta = blockIdx.x + 1 + thread; cta < end; cta += kConsumers)
-      while (ptx::load_acquire(args.flag + cta) != mark) {
-      }
+      device::wait_until([&] { return ptx::load_acquire(args.flag + cta) == mark; });
     if (end > blockIdx.x + 1) ptx::bar_sync(1, kConsumers);
   }
 
-  template <int kN>
   __device__ void tile1(const Segment& s, int helpers_end) {
     float acc[kN / 2];
-    multiply<kN>(acc, s.k_end - s.k_begin);
+    multiply(acc, s.k_end - s.k_begin);
     if (s.k_begin > 0) {
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) slot(blockIdx.x)[i * kConsumers + thread] = acc[i];
       return publish(1);
     }
     wait_for_helpers(helpers_end, 1);
-#pragma unroll 4
     for (int cta = blockIdx.x + 1; cta < helpers_end; ++cta)
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) acc[i] += __ldcg(slot(cta) + i * kConsumers + thread);
-    const int b = s.tile / args.row_tiles1;
-    const int i = (s.tile % args.row_tiles1) * 64 + (thread / 32) * 8 + lane() / 4;
-    float gate_bias = 0, up_bias = 0;
-    if (kConfig.bias && i < args.intermediate) {
-      const float* bias = args.gate_up_bias + static_cast<int64>(expert[b]) * 2 * args.intermediate;
-      gate_bias = bias[i], up_bias = bias[args.intermediate + i];
+    const uint32 b = block[s.tile / args.row_tiles1];
+    const int row_tile = s.tile % args.row_tiles1;
+    if constexpr (kGated) {
+      store_act<2>(acc, b, row_tile * 64 + (thread / 32) * 8 + lane() / 4);
+    } else {
+      store_act<1>(acc, b, row_tile * Config::kRows + tile_row());
     }
+  }
+
+  /// Output i of every token; with kParts 1 also output i + 8, from the accumulators that else hold
+  /// the up projection.
+  template <int kParts>
+  __device__ void store_act(const float (&acc)[kN / 2], uint32 b, int i) const {
 #pragma unroll
-    for (int j = 0; j < kN / 4; ++j) {  // columns 2 x lane % 4 and the next, of each 8
-      const int r = first[b] + j / 2 * 8 + lane() % 4 * 2 + j % 2;
-      if (r >= first[b + 1]) continue;
-      const float y = activate<kConfig.activation>(acc[j / 2 * 4 + j % 2] + gate_bias,
-                                                   acc[j / 2 * 4 + 2 + j % 2] + up_bias, args);
-      args.act[static_cast<int64>(r) * (args.row_tiles1 * 64) + i] =
-          f32_to_bf16_bits(i < args.intermediate ? y * args.row_weight[r] : 0);
+    for (int part = 0; part < 3 - kParts; ++part, i += 8) {
+      float gate_bias = 0, up_bias = 0;
+      if (kConfig.bias && i < args.intermediate) {
+        const float* bias =
+            args.gate_up_bias + static_cast<int64>(block_expert(b)) * (kParts * args.intermediate);
+        gate_bias = bias[i];
+        if (kParts == 2) up_bias = bias[args.intermediate + i];
+      }
+#pragma unroll
+      for (int j = 0; j < kN / 4; ++j) {  // columns 2 x lane % 4 and the next, of each 8
+        const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, at = j / 2 * 4 + j % 2 + 2 * part;
+        if (column >= block_rows(b)) continue;
+        const int r = block_row(b) + column;
+        const float w = args.lists.row_weight[r];
+        const float on_input = kConfig.weight_on_input ? w : 1,
+                    on_output = kConfig.weight_on_input ? 1 : w;
+        const float gate = acc[at] * on_input + gate_bias;
+        const float up = kParts == 2 ? acc[at + 2] * on_input + up_bias : 0;
+        const float y =
+            device::activate<kConfig.activation, device::FastMath>(gate, up, args.constants);
+        args.act[static_cast<int64>(r) * (args.row_tiles1 * kConfig.act_rows()) + i] =
+            device::from_f32<kConfig.half>(i < args.intermediate ? y * on_output : 0);
+      }
     }
   }
 
   __device__ void phase1(int count) {
     Segment s;
     for (Share share(count * args.row_tiles1, args.k_tiles1); share.take(s);)
-      narrowest(s.tile / args.row_tiles1,
-                [&](auto n) { tile1<decltype(n)::value>(s, share.last_worker(s.tile)); });
-  }
-
-  template <int kN>
-  struct Columns {
-    static constexpr int value = kN;
-  };
-  /// Calls f with the fewest MMA columns that hold block b.
-  template <class F>
-  __device__ void narrowest(int b, const F& f) {
-    const int tokens = first[b + 1] - first[b];
-    if constexpr (kConfig.block >= 16)
-      if (tokens > 8) {
-        if constexpr (kConfig.block >= 32)
-          if (tokens > 16) {
-            if constexpr (kConfig.block >= 64)
-              if (tokens > 32) return f(Columns<64>{});
-            return f(Columns<32>{});
-          }
-        return f(Columns<16>{});
-      }
-    f(Columns<8>{});
+      tile1(s, share.last_worker(s.tile));
   }
 
   /// sums += down[e] . act for the next `steps` stages, all of block b; the bias comes with step 0.
-  template <int kN>
-  __device__ void accumulate(const Segment& s, int b, int k, int steps) {
+  __device__ void accumulate(const Segment& s, uint32 b, int k, int steps) {
     float acc[kN / 2];
-    multiply<kN>(acc, steps);
+    multiply(acc, steps);
     const int row = s.tile * Config::kRows + tile_row();
     float bias[2] = {};
     if (kConfig.bias && k == 0)
       for (int i = 0; i < 2; ++i)
         if (row + 8 * i < args.hidden)
-          bias[i] = args.down_bias[static_cast<int64>(expert[b]) * args.hidden + row + 8 * i];
+          bias[i] = args.down_bias[static_cast<int64>(block_expert(b)) * args.hidden + row + 8 * i];
 #pragma unroll
     for (int j = 0; j < kN / 4; ++j) {
-      const int r = first[b] + j / 2 * 8 + lane() % 4 * 2 + j % 2;
-      if (r >= first[b + 1]) continue;
-      float* sum = sums + args.row_token[r] * Config::kSumStride + tile_row();
-      const float weight = kConfig.bias ? args.row_weight[r] : 0;
+      const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, r = block_row(b) + column;
+      if (column >= block_rows(b)) continue;
+      float* sum = sums + args.lists.row_token[r] * Config::kSumStride + tile_row();
+      const float weight = kConfig.weight_on_input ? 1
+                           : kConfig.bias          ? args.lists.row_weight[r]
+                                                   : 0;
       sum[0] += acc[j / 2 * 4 + j % 2] + weight * bias[0];
       sum[8] += acc[j / 2 * 4 + 2 + j % 2] + weight * bias[1];
     }
@@ -352,17 +313,17 @@ struct Consumer {
     const int token = lane() / 4, at = warp_row + lane() % 4 * 4;
     Segment s;
     for (Share share(args.row_tiles2, depth); share.take(s);) {
-      for (int t = token; t < args.tokens_count; t += 8)
+      for (int t = token; t < tokens; t += 8)
         *reinterpret_cast<float4*>(sums + t * Config::kSumStride + at) = {0, 0, 0, 0};
       __syncwarp();
       for (int step = s.k_begin; step < s.k_end;) {
         const int b = step / args.k_tiles2, k = step % args.k_tiles2;
         const int steps = min(args.k_tiles2 - k, s.k_end - step);
-        narrowest(b, [&](auto n) { accumulate<decltype(n)::value>(s, b, k, steps); });
+        accumulate(s, block[b], k, steps);
         step += steps;
       }
       if (s.k_begin > 0) {
-        for (int t = token; t < args.tokens_count; t += 8)
+        for (int t = token; t < tokens; t += 8)
           *reinterpret_cast<float4*>(slot(blockIdx.x) + t * Config::kRows + at) =
               *reinterpret_cast<const float4*>(sums + t * Config::kSumStride + at);
         publish(2);
@@ -370,7 +331,7 @@ struct Consumer {
       }
       const int end = share.last_worker(s.tile);
       wait_for_helpers(end, 2);
-      for (int t = token; t < args.tokens_count; t += 8) {
+      for (int t = token; t < tokens; t += 8) {
         float4 sum = *reinterpret_cast<const float4*>(sums + t * Config::kSumStride + at);
 #pragma unroll 8
         for (int cta = blockIdx.x + 1; cta < end; ++cta) {
@@ -388,24 +349,22 @@ struct Consumer {
   __device__ void store(int t, int row, float4 sum) const {
     if (row >= args.hidden) return;
     uint2 bits;
-    bits.x = f32_to_bf16_bits(sum.x) | static_cast<uint32>(f32_to_bf16_bits(sum.y)) << 16;
-    bits.y = f32_to_bf16_bits(sum.z) | static_cast<uint32>(f32_to_bf16_bits(sum.w)) << 16;
+    bits.x = device::pack_f32<kConfig.half>(sum.x, sum.y);
+    bits.y = device::pack_f32<kConfig.half>(sum.z, sum.w);
     *reinterpret_cast<uint2*>(args.out + static_cast<int64>(t) * args.hidden + row) = bits;
   }
 };
 
 /// Everybody's FC1 output is visible after this. All CTAs are resident, so it ends.
 __device__ inline void wait_for_grid(const uint32* arrived) {
-  while (ptx::load_acquire(arrived) < gridDim.x) {
-  }
+  device::wait_until([&] { return ptx::load_acquire(arrived) >= gridDim.x; });
 }
 
 template <Config kConfig>
 __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_constant__ Args args) {
   extern __shared__ uint8 smem[];
   __shared__ uint64 barriers[2 * kConfig.stages];
-  __shared__ int expert[Config::kMaxBlocks];
-  __shared__ int first[Config::kMaxBlocks + 1];
+  __shared__ uint32 block[Config::kMaxBlocks];
 
   const Ring ring{(ptx::smem_u32(smem) + 1023) & ~1023u, ptx::smem_u32(barriers),
                   ptx::smem_u32(barriers + kConfig.stages)};
@@ -417,18 +376,18 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
     ptx::fence_mbarrier_init();
   }
   ptx::wait_previous_kernel();
-  const int count = *args.block_count;
-  for (int i = threadIdx.x; i <= count; i += Config::kThreads) {
-    if (i < count) expert[i] = args.block_expert[i];
-    first[i] = args.block_row[i];
+  const int count = *args.lists.block_count;
+  for (int i = threadIdx.x; i < count; i += Config::kThreads) {
+    const device::Block b = args.lists.blocks[i];
+    block[i] = pack_block(b.expert, b.row, b.rows);
   }
   __syncthreads();
 
   if (threadIdx.x < 128) {
     if (threadIdx.x == 0) {
-      copy_weights<kConfig>(args, ring, expert, count);
+      copy_weights<kConfig>(args, ring, block, count);
     } else if (threadIdx.x >= 32 && threadIdx.x < 32 + kLoaders) {
-      TokenLoader<kConfig> loader{args, ring, first, {}, static_cast<int>(threadIdx.x) - 32};
+      TokenLoader<kConfig> loader{args, ring, block, {}, static_cast<int>(threadIdx.x) - 32};
       loader.phase1(count);
       wait_for_grid(args.arrived);
       loader.phase2(count);
@@ -436,16 +395,18 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
   } else {
     float* sums = reinterpret_cast<float*>(smem + (ring.data - ptx::smem_u32(smem)) +
                                            kConfig.stages * kConfig.stage_bytes());
-    Consumer<kConfig> consumer{
-        args, ring, expert, first, sums, {}, static_cast<int>(threadIdx.x) - 128};
+    const int tokens =
+        args.token_count ? min(*args.token_count, args.token_limit) : args.token_limit;
+    Consumer<kConfig> consumer{args,  ring, block, sums, {}, static_cast<int>(threadIdx.x) - 128,
+                               tokens};
     consumer.phase1(count);
     __threadfence();
     ptx::bar_sync(1, kConsumers);
-    if (consumer.thread == 0) ptx::add_acq_rel(args.arrived, 1);
+    if (consumer.thread == 0) ptx::add_release(args.arrived, 1);
     consumer.phase2(count);
     if (count == 0)
       for (int64 i = static_cast<int64>(blockIdx.x) * kConsumers + consumer.thread;
-           i < static_cast<int64>(args.tokens_count) * args.hidden;
+           i < static_cast<int64>(tokens) * args.hidden;
            i += static_cast<int64>(gridDim.x) * kConsumers)
         args.out[i] = 0;
   }

@@ -1,16 +1,16 @@
-// Routing for at most 128 tokens in one CTA: top-k of every token, one warp a token, then the
-// experts that have tokens, in order, each with its tokens, in order.
+// Routing: top-k of every token, one warp a token; then the experts that have tokens, in order,
+// each with its tokens, in order.
 //
-//   grid  1   block  1024   smem  ranked scores of the token at hand, for group selection
-//   reads T E logits, limited by latency; the same bits every run; ties go to the lower expert
+//   grid   Stage::select: 16 tokens a CTA; else one cluster of 1 to 8 CTAs, each with a part of T
+//   block  512   smem  ranked scores of the tokens at hand, for group selection
+//   reads  T E logits, limited by latency; the same bits every run; ties go to the lower expert
 #pragma once
 
+#include "device/half.cuh"
 #include "device/ptx.cuh"
 #include "ops/route/shared.cuh"
 
 namespace switchyard::route {
-
-constexpr float kMinusInfinity = -__builtin_huge_valf();
 
 /// Orders floats as unsigned integers; NaN below everything.
 __device__ inline uint32 order_key(float value) {
@@ -19,6 +19,9 @@ __device__ inline uint32 order_key(float value) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+__device__ inline float minus_infinity() {
+  return __uint_as_float(0xff800000u);
+}
 __device__ inline float warp_max(float v) {
   for (int d = 16; d; d /= 2) v = fmaxf(v, __shfl_xor_sync(~0u, v, d));
   return v;
@@ -39,32 +42,38 @@ __device__ inline float score_of(float z) {
 template <Config kConfig>
 struct Selector {
   const Args& args;
-  float* scratch;  // [E] of this warp
+  float* score;  // [E] of this warp; times scale
+  float* value;  // [E] of this warp: what groups are ranked by
   int lane;
+  float scale = 1;
 
   __device__ float logit(int token, int e) const {
     const int64 at = static_cast<int64>(token) * args.experts + e;
     float z;
-    if constexpr (kConfig.bf16_logits)
-      z = __uint_as_float(static_cast<uint32>(static_cast<const uint16*>(args.logits)[at]) << 16);
-    else
+    if constexpr (kConfig.logit_type == 0)
       z = static_cast<const float*>(args.logits)[at];
+    else
+      z = device::to_f32 < kConfig.logit_type == 1
+              ? Half::bf16
+              : Half::fp16 > (static_cast<const uint16*>(args.logits)[at]);
     return args.logit_bias ? z + args.logit_bias[e] : z;
   }
 
-  /// Keeps the best topk_groups groups by the sum of their two largest values.
+  /// Keeps the best topk_groups groups by the largest, or the two largest, of their values.
   __device__ void keep_groups(uint32 (&key)[kConfig.per_lane]) {
     constexpr int size = kConfig.group_size;
-    float best = kMinusInfinity, second = kMinusInfinity;
+    float best = minus_infinity(), second = minus_infinity();
     __syncwarp();
     if (lane < kConfig.groups)
-#pragma unroll 8
+#pragma unroll 4
       for (int i = 0; i < size; ++i) {
-        const float v = scratch[lane * size + (i + lane) % size];  // rotated: no bank conflicts
+        const float v = value[lane * size + (i + lane) % size];  // rotated: no bank conflicts
         second = fmaxf(second, fminf(best, v));
         best = fmaxf(best, v);
       }
-    const float mine = lane < kConfig.groups ? best + second : kMinusInfinity;
+    const float mine = lane < kConfig.groups
+                           ? (kConfig.group == Groups::maximum ? best : best + second)
+                           : minus_infinity();
     int better = 0;
     for (int g = 0; g < kConfig.groups; ++g) {
       const float other = __shfl_sync(~0u, mine, g);
@@ -79,33 +88,44 @@ struct Selector {
     __syncwarp();
   }
 
+  /// Lane j < K gets slot j: its expert, or -1, and its weight.
   __device__ void run(int token, int& id, float& weight) {
     uint32 key[kConfig.per_lane];
-    float p[kConfig.per_lane], largest = kMinusInfinity;
+    float largest = minus_infinity();
 #pragma unroll
     for (int j = 0; j < kConfig.per_lane; ++j) {
       const int e = j * 32 + lane;
-      const bool inside = e < args.experts;
-      const float z = inside ? logit(token, e) : kMinusInfinity;
-      p[j] = score_of<kConfig.score>(z);
-      if constexpr (kConfig.score == Score::softmax) largest = fmaxf(largest, p[j]);
+      key[j] = 0;
+      if (e >= args.experts) continue;
+      const float z = logit(token, e);
+      if (z != z && args.counters) atomicAdd(args.counters + 2, 1ull);
+      const float p = score_of<kConfig.score>(z);
+      largest = fmaxf(largest, p);
       // Without a bias by the logit: scores saturate.
-      const float ranked = inside && args.correction ? p[j] + args.correction[e] : z;
-      key[j] = inside ? order_key(ranked) : 0;
-      if (kConfig.groups > 1 && inside) scratch[e] = ranked;
+      const float ranked = args.correction ? p + args.correction[e] : z;
+      key[j] = order_key(ranked);
+      score[e] = p;
+      if constexpr (kConfig.groups > 1) value[e] = ranked;
     }
     if constexpr (kConfig.score == Score::softmax) {
       largest = warp_max(largest);
       float sum = 0;
-#pragma unroll
-      for (int j = 0; j < kConfig.per_lane; ++j) sum += p[j] = expf(p[j] - largest);
-      sum = 1 / warp_sum(sum);
-#pragma unroll
-      for (int j = 0; j < kConfig.per_lane; ++j) p[j] *= sum;
+      for (int e = lane; e < args.experts; e += 32) sum += score[e] = expf(score[e] - largest);
+      scale = 1 / warp_sum(sum);
     }
+    __syncwarp();
     if constexpr (kConfig.groups > 1) keep_groups(key);
-
     id = -1, weight = 0;
+    if (args.hash_table) {
+      by_table(token, id, weight);
+    } else {
+      by_rank(key, id, weight);
+    }
+    __syncwarp();
+    normalize(id >= 0, weight);
+  }
+
+  __device__ void by_rank(uint32 (&key)[kConfig.per_lane], int& id, float& weight) const {
     for (int slot = 0; slot < kConfig.top_k; ++slot) {
       uint32 best = 0;
       int at = 0;
@@ -116,88 +136,255 @@ struct Selector {
       if (top == 0) break;  // NaN or nothing left: the slot stays empty
       const uint32 expert =
           __reduce_min_sync(~0u, best == top ? static_cast<uint32>(at * 32 + lane) : ~0u);
-      float value = 0;
 #pragma unroll
       for (int j = 0; j < kConfig.per_lane; ++j)
-        if (j * 32 + lane == expert) value = p[j], key[j] = 0;
-      value = __shfl_sync(~0u, value, expert % 32);
-      if (lane == slot) id = static_cast<int>(expert), weight = value;
+        if (j * 32 + lane == expert) key[j] = 0;
+      if (lane == slot) id = static_cast<int>(expert), weight = score[expert] * scale;
     }
-    normalize(id >= 0, weight);
+  }
+
+  __device__ void by_table(int token, int& id, float& weight) const {
+    const int64 input = kConfig.wide_ids ? static_cast<const int64*>(args.input_ids)[token]
+                                         : static_cast<const int*>(args.input_ids)[token];
+    const bool known = input >= 0 && input < args.vocabulary;
+    if (!known && lane == 0 && args.counters) atomicAdd(args.counters, 1ull);
+    if (!known || lane >= kConfig.top_k) return;
+    const int expert = args.hash_table[input * kConfig.top_k + lane];
+    if (expert >= 0 && expert < args.experts) id = expert, weight = score[expert] * scale;
   }
 
   __device__ void normalize(bool mine, float& weight) const {
     if constexpr (kConfig.normalize == Normalize::sum) {
       weight /= warp_sum(mine ? weight : 0) + 1e-20f;
     } else if constexpr (kConfig.normalize == Normalize::softmax) {
-      const float e = mine ? expf(weight - warp_max(mine ? weight : kMinusInfinity)) : 0;
+      const float e = mine ? expf(weight - warp_max(mine ? weight : minus_infinity())) : 0;
       weight = e / warp_sum(e);
     }
     weight *= args.scaling;
   }
 };
 
+/// Lists by expert, made by the CTAs of one cluster.
+template <Config kConfig>
+struct Grouper {
+  static constexpr int kSlots = kConfig.top_k + kConfig.shared;
+  const Args& args;
+  const int begin, end;  // this CTA's tokens
+  uint32* tokens_of;     // [L, kRound / 32]  bit: the expert has the token of this round
+  int* count;            // [L]  rows of this CTA's tokens
+  int* next;             // [L]  the next row of this CTA's tokens
+  int* total;            // [2, 32]
+  const short* kept_id;  // [pairs]  local experts, if Stage::both
+
+  static constexpr int kWords = Config::kRound / 32;
+
+  /// The local expert of a pair whose row this CTA places, else -1. Of a token's slots with one
+  /// expert the first stands for all, with the sum of their weights.
+  __device__ int pair(int token, int slot, float& weight) const {
+    if constexpr (kConfig.stage == Stage::both) {
+      const int at = (token - begin) * kConfig.top_k + slot;
+      weight = args.expert_weights[static_cast<int64>(begin) * kConfig.top_k + at];
+      return kept_id[at];
+    } else {
+      const int* ids = args.expert_ids + static_cast<int64>(token) * kConfig.top_k;
+      const float* weights = args.expert_weights + static_cast<int64>(token) * kConfig.top_k;
+      const int id = ids[slot];
+      weight = weights[slot];
+      if (id < 0 || id >= args.experts || !isfinite(weight)) return -1;
+      for (int other = 0; other < kConfig.top_k; ++other) {
+        if (other == slot || ids[other] != id || !isfinite(weights[other])) continue;
+        if (other < slot) return -1;
+        weight += weights[other];
+      }
+      return args.expert_map ? args.expert_map[id] : id;
+    }
+  }
+
+  __device__ void count_pairs() const {
+    const int pairs = (end - begin) * kConfig.top_k;
+    for (int i = threadIdx.x; i < pairs; i += Config::kThreads) {
+      float weight;
+      const int e = pair(begin + i / kConfig.top_k, i % kConfig.top_k, weight);
+      if (e >= 0) atomicAdd(count + e, 1);
+      if constexpr (kConfig.stage == Stage::group) report(i);
+    }
+    if (static_cast<int>(threadIdx.x) < kConfig.shared)
+      count[args.locals + threadIdx.x] = end - begin;
+  }
+
+  __device__ void report(int i) const {
+    if (!args.counters) return;
+    const int64 at = static_cast<int64>(begin) * kConfig.top_k + i;
+    const int id = args.expert_ids[at];
+    if (id < -1 || id >= args.experts) atomicAdd(args.counters, 1ull);
+    if (id >= 0 && id < args.experts && !isfinite(args.expert_weights[at]))
+      atomicAdd(args.counters + 1, 1ull);
+  }
+
+  /// First row and first block of every expert; CTA 0 writes the blocks. A thread has kOwn experts.
+  __device__ void place_experts() const {
+    constexpr int kOwn = Config::kMaxLists / Config::kThreads;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, own = threadIdx.x * kOwn;
+    const uint32 rank = ptx::cluster_rank();
+    int rows[kOwn] = {}, before[kOwn] = {}, block_sum = 0, row_sum = 0;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      for (uint32 r = 0; r < ptx::cluster_size(); ++r) {
+        const int n = static_cast<int>(ptx::load_peer(ptx::smem_u32(count + own + i), r));
+        before[i] += r < rank ? n : 0;
+        rows[i] += n;
+      }
+      block_sum += blocks(rows[i]);
+      row_sum += room(rows[i]);
+    }
+    int first = -block_sum, first_row = -row_sum;  // of this thread, once the sums are inclusive
+    for (int d = 1; d < 32; d *= 2) {
+      const int b = __shfl_up_sync(~0u, block_sum, d), r = __shfl_up_sync(~0u, row_sum, d);
+      if (lane >= d) block_sum += b, row_sum += r;
+    }
+    if (lane == 31) total[warp] = block_sum, total[32 + warp] = row_sum;
+    __syncthreads();
+    for (int w = 0; w < warp; ++w) block_sum += total[w], row_sum += total[32 + w];
+    first += block_sum, first_row += row_sum;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      next[own + i] = first_row + before[i];
+      if (rank == 0) write_blocks(own + i, first, first_row, rows[i]);
+      first += blocks(rows[i]), first_row += room(rows[i]);
+    }
+    if (rank == 0 && threadIdx.x == Config::kThreads - 1) *args.lists.block_count = block_sum;
+  }
+
+  __device__ static int blocks(int rows) {
+    return (rows + kConfig.block - 1) / kConfig.block;
+  }
+  __device__ static int room(int rows) {
+    return (rows + device::kRowAlign - 1) / device::kRowAlign * device::kRowAlign;
+  }
+  __device__ void write_blocks(int expert, int first, int row, int rows) const {
+    for (int i = 0; i < blocks(rows); ++i)
+      args.lists.blocks[first + i] = {.expert = expert,
+                                      .row = row + i * kConfig.block,
+                                      .rows = min(rows - i * kConfig.block, kConfig.block),
+                                      .first = first,
+                                      .count = blocks(rows)};
+  }
+
+  __device__ void write_row(int token, int slot, int row, float weight) const {
+    args.lists.slot_row[static_cast<int64>(token) * kSlots + slot] = row;
+    if (row < 0) return;
+    args.lists.row_token[row] = token;
+    args.lists.row_weight[row] = weight;
+  }
+
+  __device__ void place_rows() const {
+    for (int round = begin; round < end; round += Config::kRound) {
+      const int pairs = min(end - round, Config::kRound) * kConfig.top_k;
+      for (int i = threadIdx.x; i < args.locals * kWords; i += Config::kThreads) tokens_of[i] = 0;
+      __syncthreads();
+      for (int i = threadIdx.x; i < pairs; i += Config::kThreads) {
+        const int t = i / kConfig.top_k;
+        float weight;
+        const int e = pair(round + t, i % kConfig.top_k, weight);
+        if (e >= 0) atomicOr(tokens_of + e * kWords + t / 32, 1u << (t % 32));
+      }
+      __syncthreads();
+      for (int i = threadIdx.x; i < pairs; i += Config::kThreads) {
+        const int t = i / kConfig.top_k, slot = i % kConfig.top_k;
+        float weight;
+        const int e = pair(round + t, slot, weight);
+        int row = -1;
+        if (e >= 0) {
+          const uint32* words = tokens_of + e * kWords;
+          row = next[e] + __popc(words[t / 32] & ((1u << (t % 32)) - 1));
+          for (int w = 0; w < t / 32; ++w) row += __popc(words[w]);
+        }
+        write_row(round + t, slot, row, weight);
+      }
+      __syncthreads();
+      for (int e = threadIdx.x; e < args.locals; e += Config::kThreads)
+        for (int w = 0; w < kWords; ++w) next[e] += __popc(tokens_of[e * kWords + w]);
+    }
+  }
+
+  __device__ void place_shared_rows() const {
+    const int lane = threadIdx.x % 32;
+    for (int t = begin + threadIdx.x / 32; t < end; t += Config::kThreads / 32) {
+      const float weight = args.shared_gate ? gate(t, lane) : 1.0f;
+      if (lane < kConfig.shared)
+        write_row(t, kConfig.top_k + lane, next[args.locals + lane] + t - begin, weight);
+    }
+  }
+
+  /// sigmoid(token . shared_gate)
+  __device__ float gate(int token, int lane) const {
+    constexpr Half half = kConfig.fp16_tokens ? Half::fp16 : Half::bf16;
+    const uint16* x = args.tokens + static_cast<int64>(token) * args.hidden;
+    float sum = 0;
+    for (int i = lane; i < args.hidden; i += 32)
+      sum += device::to_f32<half>(x[i]) * args.shared_gate[i];
+    return 1 / (1 + expf(-warp_sum(sum)));
+  }
+
+  __device__ void run() const {
+    count_pairs();
+    ptx::cluster_sync();
+    place_experts();
+    __syncthreads();
+    if constexpr (kConfig.shared > 0) place_shared_rows();
+    place_rows();
+    ptx::cluster_sync();  // peers may still read this CTA's counts
+  }
+};
+
 template <Config kConfig>
 __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_constant__ Args args) {
-  extern __shared__ float scratch[];  // [32, E] if there are groups
-  __shared__ uint32 tokens_of[Config::kMaxExperts][4];
-  __shared__ int first[Config::kMaxExperts];  // first row
-  __shared__ int warp_total[2][32];
-  __shared__ short id_of[Config::kMaxTokens * kConfig.top_k];  // local expert or -1
-  __shared__ float weight_of[Config::kMaxTokens * kConfig.top_k];
+  extern __shared__ float scratch[];  // [1 or 2 with groups, warps, E]
+  constexpr bool kGroups = kConfig.stage != Stage::select;
+  constexpr int kKept = kConfig.stage == Stage::both ? Config::kRound * kConfig.top_k : 1;
+  constexpr int kWarps = Config::kThreads / 32;
+  __shared__ uint32 tokens_of[kGroups ? Config::kMaxLists * Config::kRound / 32 : 1];
+  __shared__ int count[kGroups ? Config::kMaxLists : 1];
+  __shared__ int next[kGroups ? Config::kMaxLists : 1];
+  __shared__ int total[64];
+  __shared__ short kept_id[kKept];
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
 
-  for (int i = 0; i < 4; ++i) tokens_of[thread][i] = 0;
-  for (int i = thread; i < args.flags; i += Config::kThreads) args.flag[i] = 0;
-  ptx::launch_dependents();
-  __syncthreads();
+  const int tokens = args.token_count ? min(*args.token_count, args.token_limit) : args.token_limit;
+  const int share = (tokens + static_cast<int>(gridDim.x) - 1) / static_cast<int>(gridDim.x);
+  const int begin = min(static_cast<int>(blockIdx.x) * share, tokens);
+  const int end = min(begin + share, tokens);
 
-  for (int token = warp; token < args.tokens; token += 32) {
-    int id;
-    float weight;
-    Selector<kConfig>{args, scratch + warp * args.experts, lane}.run(token, id, weight);
-    if (lane >= kConfig.top_k) continue;
-    const bool usable = id >= 0 && isfinite(weight);
-    const int local = !usable ? -1 : args.expert_map ? args.expert_map[id] : id;
-    args.expert_ids[token * kConfig.top_k + lane] = id;
-    args.expert_weights[token * kConfig.top_k + lane] = weight;
-    id_of[token * kConfig.top_k + lane] = static_cast<short>(local);
-    weight_of[token * kConfig.top_k + lane] = weight;
-    if (local >= 0) atomicOr(&tokens_of[local][token / 32], 1u << (token % 32));
+  if constexpr (kGroups) {
+    for (int e = thread; e < Config::kMaxLists; e += Config::kThreads) count[e] = 0;
+    if (blockIdx.x == 0)
+      for (int i = thread; i < args.flags; i += Config::kThreads) args.flag[i] = 0;
+    ptx::launch_dependents();
+    if constexpr (kConfig.stage == Stage::group) ptx::wait_previous_kernel();
+    __syncthreads();
   }
-  __syncthreads();
-
-  // Exclusive sums over experts of {blocks, rows}.
-  int rows = 0;
-  for (int i = 0; i < 4; ++i) rows += __popc(tokens_of[thread][i]);
-  const int blocks = (rows + kConfig.block - 1) / kConfig.block;
-  int block_sum = blocks, row_sum = rows;
-  for (int d = 1; d < 32; d *= 2) {
-    const int b = __shfl_up_sync(~0u, block_sum, d), r = __shfl_up_sync(~0u, row_sum, d);
-    if (lane >= d) block_sum += b, row_sum += r;
+  if constexpr (kConfig.stage != Stage::group) {
+    for (int token = begin + warp; token < end; token += kWarps) {
+      int id;
+      float weight;
+      Selector<kConfig>{args, scratch + warp * args.experts,
+                        scratch + (kWarps + warp) * args.experts, lane}
+          .run(token, id, weight);
+      if (lane >= kConfig.top_k) continue;
+      args.expert_ids[static_cast<int64>(token) * kConfig.top_k + lane] = id;
+      args.expert_weights[static_cast<int64>(token) * kConfig.top_k + lane] = weight;
+      const bool usable = id >= 0 && isfinite(weight);
+      if (id >= 0 && !usable && args.counters) atomicAdd(args.counters + 1, 1ull);
+      if constexpr (kConfig.stage == Stage::both) {
+        const int at = (token - begin) * kConfig.top_k + lane;
+        kept_id[at] = static_cast<short>(!usable ? -1 : args.expert_map ? args.expert_map[id] : id);
+      }
+    }
+    __syncthreads();
   }
-  if (lane == 31) warp_total[0][warp] = block_sum, warp_total[1][warp] = row_sum;
-  __syncthreads();
-  for (int w = 0; w < warp; ++w) block_sum += warp_total[0][w], row_sum += warp_total[1][w];
-  first[thread] = row_sum - rows;
-  for (int i = 0; i < blocks; ++i) {
-    args.block_expert[block_sum - blocks + i] = thread;
-    args.block_row[block_sum - blocks + i] = row_sum - rows + i * kConfig.block;
-  }
-  if (thread == Config::kThreads - 1) {
-    *args.block_count = block_sum;
-    args.block_row[block_sum] = row_sum;
-  }
-  __syncthreads();
-
-  for (int pair = thread; pair < args.tokens * kConfig.top_k; pair += Config::kThreads) {
-    const int token = pair / kConfig.top_k, local = id_of[pair];
-    if (local < 0) continue;
-    int row = first[local] + __popc(tokens_of[local][token / 32] & ((1u << (token % 32)) - 1));
-    for (int i = 0; i < token / 32; ++i) row += __popc(tokens_of[local][i]);
-    args.row_token[row] = token;
-    args.row_weight[row] = weight_of[pair];
-  }
+  if constexpr (kConfig.stage == Stage::select) ptx::launch_dependents();
+  if constexpr (kGroups)
+    Grouper<kConfig>{args, begin, end, tokens_of, count, next, total, kept_id}.run();
 }
 
 }  // namespace switchyard::route

@@ -2,10 +2,25 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/math.h"
 
 namespace switchyard::route {
 namespace {
+
+constexpr int kMaxOneLaunch = Config::kCluster * Config::kRound;
+constexpr int kWarps = Config::kThreads / 32;
+
+constexpr std::string_view kStages[] = {"select", "group", "both"};
+constexpr std::string_view kScores[] = {"softmax", "sigmoid", "sqrt_softplus", "logits"};
+constexpr std::string_view kNormalize[] = {"none", "sum", "softmax"};
+constexpr std::string_view kGroups[] = {"none", "maximum", "top2_sum"};
+
+template <class E, std::size_t kCount>
+std::string_view word(const std::string_view (&words)[kCount], E value) {
+  return words[static_cast<std::size_t>(value)];
+}
 
 Score score_of(Rule::Score score) {
   switch (score) {
@@ -35,66 +50,117 @@ Normalize normalize_of(const Routing& routing) {
   return Normalize::none;
 }
 
+int logit_type(DType type) {
+  return type == DType::f32 ? 0 : type == DType::bf16 ? 1 : 2;
+}
+
+/// CTAs of the cluster that lists the rows.
+int cluster(const Config& c, int tokens) {
+  return std::clamp(ceil_div(tokens, c.stage == Stage::both ? kWarps : Config::kRound), 1,
+                    Config::kCluster);
+}
+
 }  // namespace
 
-std::optional<std::string> small_batch_declines(const Problem& p, const cuda::DeviceInfo& device) {
-  if (device.sm < 80) return fmt::format("needs sm_80, the device is sm_{}", device.sm);
-  if (p.tokens > Config::kMaxTokens)
-    return fmt::format("serves at most {} tokens, got {}", Config::kMaxTokens, p.tokens);
-  if (p.experts > Config::kMaxExperts)
-    return fmt::format("serves at most {} experts, got {}", Config::kMaxExperts, p.experts);
-  if (p.top_k > 32) return fmt::format("serves top_k up to 32, got {}", p.top_k);
-  if (p.routing.zero_experts > 0) return "has no zero experts";
-  switch (p.routing.method) {
+std::optional<std::string> gpu_declines(const GpuProblem& p, const cuda::DeviceInfo& device) {
+  const Problem& r = p.routing;
+  if (device.sm < 90) return fmt::format("route needs sm_90, the device is sm_{}", device.sm);
+  if (r.experts > Config::kMaxLists || p.locals + p.shared > Config::kMaxLists)
+    return fmt::format("route serves at most {} experts with the shared ones, got {}",
+                       Config::kMaxLists, std::max(r.experts, p.locals + p.shared));
+  if (r.top_k > 32) return fmt::format("route serves top_k up to 32, got {}", r.top_k);
+  if (p.given) return std::nullopt;
+  if (r.routing.zero_experts > 0) return "route has no zero experts on a GPU";
+  switch (r.routing.method) {
     case RoutingMethod::sparse_mixer:
     case RoutingMethod::adaptive_k:
-    case RoutingMethod::hash:
     case RoutingMethod::load_balanced:
-      return fmt::format("has no rule for {}", name(p.routing.method));
+      return fmt::format("route has no rule for {} on a GPU: give expert_ids and expert_weights",
+                         name(r.routing.method));
     default:
       break;
   }
-  if (rule(p.routing.method).groups == Rule::Groups::maximum)
-    return "ranks groups by the sum of two, not by the maximum";
-  if (p.routing.groups > 32) return fmt::format("serves up to 32 groups, got {}", p.routing.groups);
+  if (r.routing.groups > 32)
+    return fmt::format("route serves up to 32 groups, got {}", r.routing.groups);
   return std::nullopt;
 }
 
-Config small_batch_config(const Problem& p, int block) {
-  const Rule r = rule(p.routing.method);
-  const bool grouped = r.groups != Rule::Groups::none && p.routing.groups > 1;
+std::vector<Config> gpu_configs(const GpuProblem& p) {
+  const Problem& problem = p.routing;
+  const Rule r = rule(problem.routing.method);
+  const bool grouped = r.groups != Rule::Groups::none && problem.routing.groups > 1;
   // The softmax over the chosen is taken of their logits.
   const bool of_logits = r.weight == Rule::Weight::selected_softmax;
-  return {.top_k = p.top_k,
-          .per_lane = ceil_div(p.experts, 32),
-          .score = of_logits ? Score::logits : score_of(r.score),
-          .normalize = normalize_of(p.routing),
-          .groups = grouped ? p.routing.groups : 1,
-          .topk_groups = grouped ? p.routing.topk_groups : 1,
-          .group_size = grouped ? p.experts / p.routing.groups : 0,
-          .bf16_logits = false,
-          .block = block};
+  Config c = {.stage = Stage::both,
+              .top_k = problem.top_k,
+              .per_lane = ceil_div(problem.experts, 32),
+              .score = of_logits ? Score::logits : score_of(r.score),
+              .normalize = normalize_of(problem.routing),
+              .group = !grouped                             ? Groups::none
+                       : r.groups == Rule::Groups::maximum ? Groups::maximum
+                                                            : Groups::top2_sum,
+              .groups = grouped ? problem.routing.groups : 1,
+              .topk_groups = grouped ? problem.routing.topk_groups : 1,
+              .group_size = grouped ? problem.experts / problem.routing.groups : 0,
+              .logit_type = logit_type(p.logits),
+              .wide_ids = p.wide_ids,
+              .shared = p.shared,
+              .fp16_tokens = p.fp16_tokens,
+              .block = p.block};
+  if (!p.given && problem.tokens <= kMaxOneLaunch) return {c};
+  Config group = c;  // of nothing that selection alone needs: fewer kernels
+  group.stage = Stage::group;
+  group.per_lane = 1;
+  group.score = Score::logits, group.normalize = Normalize::none, group.group = Groups::none;
+  group.groups = group.topk_groups = 1, group.group_size = group.logit_type = 0;
+  group.wide_ids = false;
+  if (p.given) return {group};
+  c.stage = Stage::select;
+  c.shared = 0, c.block = 0, c.fp16_tokens = false;
+  return {c, group};
+}
+
+std::string to_string(const Config& c) {
+  if (c.stage == Stage::group) return fmt::format("group by expert, blocks of {}", c.block);
+  const std::string groups =
+      c.groups > 1 ? fmt::format(", {} of {} groups", c.topk_groups, c.groups) : "";
+  const std::string blocks =
+      c.stage == Stage::both ? fmt::format(", blocks of {}", c.block) : "";
+  return fmt::format("top {} by {}{}{}", c.top_k, word(kScores, c.score), groups, blocks);
 }
 
 jit::Program program(const Config& c, int sm) {
   return {.file = "ops/route/kernel.cuh",
-          .instance = fmt::format("switchyard::route::kernel<switchyard::route::Config{{{}, {}, "
-                                  "switchyard::route::Score({}), switchyard::route::Normalize({}), "
-                                  "{}, {}, {}, {}, {}}}>",
-                                  c.top_k, c.per_lane, static_cast<int>(c.score),
-                                  static_cast<int>(c.normalize), c.groups, c.topk_groups,
-                                  c.group_size, c.bf16_logits, c.block),
+          .instance = fmt::format(
+              "switchyard::route::kernel<switchyard::route::Config{{switchyard::route::Stage::{}, "
+              "{}, {}, switchyard::route::Score::{}, switchyard::route::Normalize::{}, "
+              "switchyard::route::Groups::{}, {}, {}, {}, {}, {}, {}, {}, {}}}>",
+              word(kStages, c.stage), c.top_k, c.per_lane, word(kScores, c.score),
+              word(kNormalize, c.normalize), word(kGroups, c.group), c.groups, c.topk_groups,
+              c.group_size, c.logit_type, c.wide_ids, c.shared, c.fp16_tokens, c.block),
           .arch = jit::architecture(sm),
           .options = {}};
 }
 
-jit::Launch launch(const Config& c, jit::Kernel kernel) {
+jit::Launch launch(const Config& c, const GpuProblem& p, jit::Kernel kernel) {
+  const int tokens = std::max(p.routing.tokens, 1);
+  const bool select = c.stage == Stage::select;
+  const auto ctas = static_cast<unsigned>(select ? ceil_div(tokens, kWarps) : cluster(c, tokens));
+  const int scratch = c.stage == Stage::group ? 0 : kWarps * p.routing.experts * 4;
   return {.kernel = std::move(kernel),
-          .grid = {1},
+          .grid = {ctas},
           .block = {Config::kThreads},
-          .cluster = {},
-          .smem_bytes = c.groups > 1 ? 32 * c.groups * c.group_size * 4 : 0,
-          .overlap_previous = false};
+          .cluster = {select ? 1U : ctas},
+          .smem_bytes = c.groups > 1 ? 2 * scratch : scratch,
+          .overlap_previous = c.stage == Stage::group && !p.given};
+}
+
+ListSizes list_sizes(const GpuProblem& p) noexcept {
+  const int tokens = p.routing.tokens, pairs = tokens * p.routing.top_k;
+  const int lists = std::min(p.locals, pairs);  // that have rows
+  return {.blocks = ceil_div(pairs, p.block) + lists + p.shared * ceil_div(tokens, p.block),
+          .rows = round_up(pairs + p.shared * tokens + (lists + p.shared) * (device::kRowAlign - 1),
+                           device::kRowAlign)};
 }
 
 }  // namespace switchyard::route

@@ -1,0 +1,35 @@
+#pragma once
+
+#include "device/ptx.cuh"
+
+// Waits end: a kernel that would hang for seconds traps instead, and the host gets an error.
+
+namespace switchyard::device {
+
+constexpr uint32 kMaxTries = 1u << 26;
+
+template <class Done>
+__device__ inline void wait_until(const Done& done) {
+  for (uint32 tries = 0; !done(); ++tries)
+    if (tries == kMaxTries) ptx::trap();
+}
+
+/// A ring of stages in shared memory, each with a barrier that says full and one that says empty.
+struct Ring {
+  uint32 data, full, empty;  // shared-memory addresses; barriers are 8 bytes apart
+  __device__ void wait(uint32 barrier, uint32 parity) const {
+    wait_until([&] { return ptx::mbarrier_try_wait(barrier, parity); });
+  }
+};
+
+/// Position in the ring, as every role keeps it.
+template <int kStages>
+struct Cursor {
+  int stage = 0;
+  uint32 phase = 0;
+  __device__ void advance() {
+    if (++stage == kStages) stage = 0, phase ^= 1;
+  }
+};
+
+}  // namespace switchyard::device
