@@ -27,7 +27,8 @@ struct MoeWeights {
   Tensor latent_up;        ///< [H, L]  f32 | bf16 | f16
 };
 
-/// One call's arrays; T tokens, all on the host for a CPU layer, none may overlap `out`.
+/// One call's arrays; T tokens, none may overlap `out`. MoePlan::run takes them on the host,
+/// enqueue on the layer's GPU, 16-byte aligned.
 struct MoeBuffers {
   ConstTensorView tokens;         ///< [T, H]  bf16 | f16 | f32
   ConstTensorView router_logits;  ///< [T, E (+ zero experts)]  f32 | bf16 | f16; or
@@ -38,7 +39,10 @@ struct MoeBuffers {
   TensorView out;             ///< [T, H]  bf16 | f16 | f32
   TensorView chosen_ids;      ///< [T, K]  i32, optional output
   TensorView chosen_weights;  ///< [T, K]  f32, optional output
-  std::span<std::byte> workspace;  ///< workspace_bytes(), 64-byte aligned
+  std::span<std::byte> workspace;  ///< workspace_bytes(), 64-byte aligned (GPU: 256)
+  /// Only for enqueue, both optional:
+  ConstTensorView token_count;  ///< [1]  i32: T of this replay, at most tokens' T
+  TensorView counters;          ///< [3]  i64: added to, in the order of MoeCounters
 };
 
 /// What a run met and dropped; it never corrupts memory.
@@ -54,13 +58,18 @@ struct MoeState;
 class MoePlan {
  public:
   int max_tokens() const noexcept;
-  std::size_t workspace_bytes() const noexcept;
+  std::size_t workspace_bytes() const noexcept;  ///< on the layer's device
   /// The steps, their variants, bytes and FLOPs, as `switchyard explain` prints them.
   std::string explain() const;
   /// out = MoE(tokens). 0 <= T <= max_tokens. Same bits every run, at any thread count.
   /// May be called from several threads at once with separate workspaces.
   /// Throws InvalidArgument, before anything is written, if a shape, type or size is wrong.
+  /// On a GPU layer it copies the arrays there and back and waits; it needs no workspace then.
   MoeCounters run(const MoeBuffers& buffers) const;
+  /// The same on a GPU: enqueues and returns. Allocates, compiles, synchronises and locks nothing,
+  /// so a CUDA graph can record it; a graph recorded for T tokens serves fewer by `token_count`.
+  /// Several streams may run one plan with separate workspaces, whose contents do not matter.
+  void enqueue(const MoeBuffers& buffers, Stream stream) const;
 
  private:
   friend class MoeLayer;

@@ -9,12 +9,12 @@ namespace switchyard::device {
 
 constexpr int kRowAlign = 8;
 
-/// Some rows of one expert, at most as many as a tile has columns. Blocks of an expert are
-/// consecutive; experts are in order.
-struct Block {
+/// An expert's rows, cut into blocks of as many as a tile has columns. Each block has this entry of
+/// its expert: one load says all. Blocks of an expert are consecutive; experts are in order.
+struct alignas(16) Block {
   int expert;
-  int row, rows;     // [row, row + rows)
-  int first, count;  // the expert's blocks: [first, first + count)
+  int row, rows;  // the expert's: [row, row + rows)
+  int first;      // the expert's first block
 };
 
 /// R rows with the gaps that alignment leaves, K slots a token (routed, then shared experts).

@@ -100,6 +100,12 @@ __device__ inline void launch_dependents() {
 __device__ inline void trap() {
   asm volatile("trap;");
 }
+/// Nanoseconds.
+__device__ inline uint64 global_time() {
+  uint64 now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+  return now;
+}
 __device__ inline void nanosleep(uint32 ns) {
   asm volatile("nanosleep.u32 %0;" ::"r"(ns));
 }
@@ -144,8 +150,8 @@ __device__ inline uint32 cluster_size() {
 /// Everything that CTAs of the cluster wrote before is visible after.
 __device__ inline void cluster_sync() {
   asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
+      "barrier.cluster.arrive.release;\n"
+      "barrier.cluster.wait.acquire;" ::
           : "memory");
 }
 /// The word at this CTA's shared address `local`, of CTA `rank`.

@@ -6,12 +6,17 @@
 
 namespace switchyard::device {
 
-constexpr uint32 kMaxTries = 1u << 26;
+constexpr uint64 kLongestWait = 10'000'000'000;  // ns
 
 template <class Done>
 __device__ inline void wait_until(const Done& done) {
-  for (uint32 tries = 0; !done(); ++tries)
-    if (tries == kMaxTries) ptx::trap();
+  uint64 start = 0;
+  for (uint32 tries = 1; !done(); ++tries) {
+    if (tries % 1024 != 0) continue;
+    const uint64 now = ptx::global_time();
+    if (start == 0) start = now;
+    if (now - start > kLongestWait) ptx::trap();
+  }
 }
 
 /// A ring of stages in shared memory, each with a barrier that says full and one that says empty.

@@ -1,5 +1,8 @@
+#include <fmt/format.h>
+
 #include <array>
 #include <cstdint>
+#include <utility>
 
 #include "base/check.h"
 #include "formats/convert.h"
@@ -30,13 +33,20 @@ void expect_float(ConstTensorView view, std::string_view what, const Shape& shap
   expect(view, what, shape);
 }
 
-void check_input_ids(const MoeState& layer, ConstTensorView ids, std::int64_t tokens) {
-  require(static_cast<bool>(layer.weights.hash_table),
+bool has_hash_table(const MoeState& layer) {
+  return layer.gpu ? layer.gpu->vocabulary > 0 : static_cast<bool>(layer.weights.hash_table);
+}
+
+void check_input_ids(const MoeState& layer, ConstTensorView ids, std::int64_t tokens,
+                     Memory memory) {
+  require(has_hash_table(layer),
           "[moe.run] hash_table: hash routing needs the layer's table or expert_ids, got none.");
   require(ids.dtype == DType::i32 || ids.dtype == DType::i64,
           "[moe.run] input_ids: hash routing expects i32 or i64, got {}.", name(ids.dtype));
   expect(ids, "input_ids", {tokens});
-  const std::int64_t vocabulary = layer.weights.hash_table.shape()[0];
+  if (memory == Memory::device) return;  // the kernel drops and counts ids beyond the table
+  const std::int64_t vocabulary =
+      layer.gpu ? layer.gpu->vocabulary : layer.weights.hash_table.shape()[0];
   for (std::int64_t t = 0; t < tokens; ++t) {
     const std::int64_t id =
         ids.dtype == DType::i32 ? ids.as<std::int32_t>()[t] : ids.as<std::int64_t>()[t];
@@ -45,7 +55,7 @@ void check_input_ids(const MoeState& layer, ConstTensorView ids, std::int64_t to
   }
 }
 
-void check_routing(const MoeState& layer, const MoeBuffers& b, std::int64_t tokens) {
+void check_routing(const MoeState& layer, const MoeBuffers& b, std::int64_t tokens, Memory memory) {
   const Shape slots{tokens, layer.config.top_k};
   const bool given = b.expert_ids || b.expert_weights;
   if (given) {
@@ -63,7 +73,7 @@ void check_routing(const MoeState& layer, const MoeBuffers& b, std::int64_t toke
             "the layer has no router.");
   }
   if (layer.config.routing.method == RoutingMethod::hash && tokens > 0)
-    check_input_ids(layer, b.input_ids, tokens);
+    check_input_ids(layer, b.input_ids, tokens, memory);
 }
 
 struct Range {
@@ -103,9 +113,36 @@ void check_overlap(const MoeBuffers& b) {
   }
 }
 
+/// What GPU kernels ask for beyond the CPU's.
+void check_gpu(const MoeState& layer, const PlanState& plan, const MoeBuffers& b) {
+  const DType type = layer.gpu->shape().half == Half::fp16 ? DType::f16 : DType::bf16;
+  for (const auto& [what, view] : {std::pair{"tokens", b.tokens}, {"out", ConstTensorView(b.out)}})
+    require(view.dtype == type, "[moe.run] {}: expected {}, like the experts, on a GPU, got {}.",
+            what, name(type), name(view.dtype));
+  require(b.expert_ids || b.router_logits || b.tokens.shape[0] == 0,
+          "[moe.run] router_logits: a GPU layer expects logits, or expert_ids and expert_weights, "
+          "got neither. Multiply the tokens by the router first.");
+  const GpuPlan::Route& logits = plan.gpu->routes[0];
+  if (b.router_logits && logits.configs.empty())
+    throw Unsupported(
+        fmt::format("[moe.run] router_logits: {}.",
+                    *route::gpu_declines(logits.problem, layer.gpu->context().info())));
+}
+
+void check_on_device(const MoeBuffers& b) {
+  constexpr std::uintptr_t kAlignment = 16;
+  for (const auto& [what, view] : {std::pair{"tokens", b.tokens}, {"out", ConstTensorView(b.out)}})
+    require(reinterpret_cast<std::uintptr_t>(view.data) % kAlignment == 0,
+            "[moe.run] {}: expected an address aligned to {} bytes, got {}.", what, kAlignment,
+            view.data);
+  if (b.token_count) expect(b.token_count, "token_count", {1}, DType::i32);
+  if (b.counters) expect(b.counters, "counters", {3}, DType::i64);
+}
+
 }  // namespace
 
-void check_arguments(const MoeState& layer, const PlanState& plan, const MoeBuffers& b) {
+void check_arguments(const MoeState& layer, const PlanState& plan, const MoeBuffers& b,
+                     Memory memory) {
   const MoeConfig& config = layer.config;
   require(b.tokens.shape.rank() == 2, "[moe.run] tokens: expected [T, {}], got {}.", config.hidden,
           to_string(b.tokens.shape));
@@ -118,16 +155,23 @@ void check_arguments(const MoeState& layer, const PlanState& plan, const MoeBuff
           plan.max_tokens, tokens);
   expect_float(b.tokens, "tokens", {tokens, config.hidden});
   expect_float(b.out, "out", {tokens, config.hidden});
-  check_routing(layer, b, tokens);
+  check_routing(layer, b, tokens, memory);
   const Shape slots{tokens, config.top_k};
   if (b.chosen_ids) expect(b.chosen_ids, "chosen_ids", slots, DType::i32);
   if (b.chosen_weights) expect(b.chosen_weights, "chosen_weights", slots, DType::f32);
+  if (layer.gpu) check_gpu(layer, plan, b);
+  const bool device = memory == Memory::device;
+  require(device || (!b.token_count && !b.counters),
+          "[moe.run] token_count, counters: expected none, they are for enqueue().");
   if (tokens == 0) return;
+  if (device) check_on_device(b);
+  if (layer.gpu && !device) return check_overlap(b);
   require(b.workspace.size() >= plan.workspace_bytes,
           "[moe.run] workspace: expected at least {} bytes, got {}.", plan.workspace_bytes,
           b.workspace.size());
-  require(reinterpret_cast<std::uintptr_t>(b.workspace.data()) % 64 == 0,
-          "[moe.run] workspace: expected an address aligned to 64 bytes, got {}.",
+  const std::uintptr_t alignment = device ? 256 : 64;
+  require(reinterpret_cast<std::uintptr_t>(b.workspace.data()) % alignment == 0,
+          "[moe.run] workspace: expected an address aligned to {} bytes, got {}.", alignment,
           static_cast<const void*>(b.workspace.data()));
   check_overlap(b);
 }

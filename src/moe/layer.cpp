@@ -7,12 +7,16 @@ MoeLayer::MoeLayer(MoeConfig config, MoeWeights weights, Device device) {
   require(device.threads >= 0, "[moe] device: expected 0 threads (one per core) or more, got {}.",
           device.threads);
   moe::validate(config, weights);
-  if (device.threads == 0) device.threads = usable_cores();
   auto state = std::make_shared<MoeState>();
+  if (device.kind == DeviceKind::cuda) {
+    state->gpu = std::make_unique<moe::GpuLayer>(config, weights, device.ordinal);
+  } else {
+    if (device.threads == 0) device.threads = usable_cores();
+    state->weights = std::move(weights);
+    state->pool = std::make_unique<ThreadPool>(device.threads);
+  }
   state->config = std::move(config);
-  state->weights = std::move(weights);
   state->device = device;
-  state->pool = std::make_unique<ThreadPool>(device.threads);
   state_ = std::move(state);
 }
 
@@ -40,9 +44,19 @@ std::string MoePlan::explain() const {
 }
 
 MoeCounters MoePlan::run(const MoeBuffers& buffers) const {
-  moe::check_arguments(*layer_, *plan_, buffers);
+  moe::check_arguments(*layer_, *plan_, buffers, moe::Memory::host);
   if (buffers.tokens.shape[0] == 0) return {};
+  if (layer_->gpu) return moe::run_gpu_from_host(*layer_->gpu, *plan_->gpu, buffers);
   return moe::run_cpu(*layer_, *plan_, buffers);
+}
+
+void MoePlan::enqueue(const MoeBuffers& buffers, Stream stream) const {
+  require(layer_->gpu != nullptr,
+          "[moe.enqueue] device: expected a layer on a GPU, got one on {}. Use run().",
+          to_string(layer_->device));
+  moe::check_arguments(*layer_, *plan_, buffers, moe::Memory::device);
+  if (buffers.tokens.shape[0] == 0) return;
+  moe::run_gpu(*layer_->gpu, *plan_->gpu, buffers, static_cast<cuda::CUstream>(stream.handle));
 }
 
 }  // namespace switchyard

@@ -131,6 +131,19 @@ class Planner {
   PlanState plan_;
 };
 
+PlanState make_gpu_state(const MoeState& layer, int max_tokens) {
+  auto plan = std::make_shared<GpuPlan>(
+      make_gpu_plan(layer.gpu->shape(), max_tokens, layer.gpu->context().info()));
+  load(*plan, *layer.gpu);
+  PlanState state;
+  state.max_tokens = max_tokens;
+  state.workspace_bytes = plan->workspace_bytes;
+  state.steps = plan->steps;
+  state.declined = plan->declined;
+  state.gpu = std::move(plan);
+  return state;
+}
+
 }  // namespace
 
 PlanState make_plan(const MoeState& layer, int max_tokens, Choice choice) {
@@ -141,6 +154,7 @@ PlanState make_plan(const MoeState& layer, int max_tokens, Choice choice) {
           "[moe.plan] max_tokens: expected at most {} with top_k = {}, got {}. Plan for fewer "
           "tokens and run the batch in parts.",
           kMostSlots / layer.config.top_k, layer.config.top_k, max_tokens);
+  if (layer.gpu) return make_gpu_state(layer, max_tokens);
   return Planner(layer, max_tokens, choice).make();
 }
 

@@ -12,8 +12,12 @@ PlanState make_plan(const MoeState& layer, int max_tokens, grouped_gemm::Choice 
 /// Throws InvalidArgument, naming the field or tensor, unless the weights fit the config.
 void validate(const MoeConfig& config, const MoeWeights& weights);
 
+/// Where a call's arrays lie.
+enum class Memory { host, device };
+
 /// Throws InvalidArgument, naming the argument, unless `buffers` suit the plan. Writes nothing.
-void check_arguments(const MoeState& layer, const PlanState& plan, const MoeBuffers& buffers);
+void check_arguments(const MoeState& layer, const PlanState& plan, const MoeBuffers& buffers,
+                     Memory memory = Memory::host);
 
 /// The layer's arithmetic; arguments have been checked.
 MoeCounters run_cpu(const MoeState& layer, const PlanState& plan, const MoeBuffers& buffers);

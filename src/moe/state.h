@@ -8,6 +8,8 @@
 
 #include "base/thread_pool.h"
 #include "moe/experts.h"
+#include "moe/gpu_layer.h"
+#include "moe/gpu_plan.h"
 #include "moe/group.h"
 #include "moe/workspace.h"
 #include "ops/grouped_gemm/cpu.h"
@@ -20,7 +22,8 @@ struct MoeState {
   MoeConfig config;
   MoeWeights weights;
   Device device;
-  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<ThreadPool> pool;    ///< CPU only
+  std::unique_ptr<moe::GpuLayer> gpu;  ///< CUDA only; `weights` are empty then
 
   std::int64_t scores() const noexcept { return config.experts + config.routing.zero_experts; }
 };
@@ -31,6 +34,7 @@ struct PlanState {
   std::size_t workspace_bytes = 0;
   std::vector<moe::Step> steps;
   std::vector<std::string> declined;
+  std::shared_ptr<const moe::GpuPlan> gpu;  ///< CUDA only; nothing below is used then
 
   grouped_gemm::CpuGemm router, latent_down, latent_up;
   moe::ExpertsPlan experts;  ///< routed

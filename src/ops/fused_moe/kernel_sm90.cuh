@@ -379,7 +379,8 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
   const int count = *args.lists.block_count;
   for (int i = threadIdx.x; i < count; i += Config::kThreads) {
     const device::Block b = args.lists.blocks[i];
-    block[i] = pack_block(b.expert, b.row, b.rows);
+    const int skipped = (i - b.first) * kConfig.block;
+    block[i] = pack_block(b.expert, b.row + skipped, min(b.rows - skipped, kConfig.block));
   }
   __syncthreads();
 

@@ -25,20 +25,23 @@ constexpr int kProducers = 128;
 constexpr int kConsumers = 256;
 constexpr int kSummers = 96;  // FC2: the producer warps that do not copy
 
-/// One tile of the output.
+/// One tile of the output: rows [row, row + rows) of an expert, `readers` blocks in all.
 struct Tile {
-  device::Block block;
+  int expert, row, rows, readers;
   int row_tile, span;
 };
 
-/// This CTA's tiles, in order.
+/// This CTA's tiles, in order. The entry of the next one is loaded while the last is worked on.
 template <Config kConfig>
 struct Schedule {
   const Args& args;
   int blocks, next;
+  device::Block entry;
 
   __device__ explicit Schedule(const Args& a)
-      : args(a), blocks(*a.lists.block_count), next(static_cast<int>(blockIdx.x)) {}
+      : args(a), blocks(*a.lists.block_count), next(static_cast<int>(blockIdx.x)) {
+    load();
+  }
 
   static constexpr bool kSpans = kConfig.phase == Phase::fc2;
   __device__ int spans() const { return (args.row_tiles + kConfig.span - 1) / kConfig.span; }
@@ -46,21 +49,27 @@ struct Schedule {
   __device__ int width(int span) const {
     return kSpans ? min(kConfig.span, args.row_tiles - span * kConfig.span) : args.row_tiles;
   }
+  __device__ int span() const { return kSpans ? next / (blocks * kConfig.span) : 0; }
+  /// The next tile's number among those of its span.
+  __device__ int in_span() const { return next - span() * (blocks * kConfig.span); }
+  __device__ bool left() const { return next < blocks * args.row_tiles; }
+  __device__ void load() {
+    if (left()) entry = args.lists.blocks[in_span() / width(span())];
+  }
+
   __device__ bool take(Tile& tile) {
-    int64 at = next;
-    tile.span = 0;
-    if constexpr (kSpans) {
-      tile.span = next / (blocks * kConfig.span);
-      at = next - tile.span * (blocks * kConfig.span);
-    }
-    if (next >= blocks * args.row_tiles) return false;
+    if (!left()) return false;
+    const int count = (entry.rows + kConfig.block - 1) / kConfig.block;
+    const int local = in_span() - entry.first * width(span());
+    const int skipped = local % count * kConfig.block;
+    tile = {.expert = entry.expert,
+            .row = entry.row + skipped,
+            .rows = min(entry.rows - skipped, kConfig.block),
+            .readers = count,
+            .row_tile = span() * (kSpans ? kConfig.span : 0) + local / count,
+            .span = span()};
     next += static_cast<int>(gridDim.x);
-    const int tiles = width(tile.span);
-    const device::Block* any = args.lists.blocks + at / tiles;
-    const int first = any->first, count = any->count;
-    const int local = static_cast<int>(at) - first * tiles;
-    tile.row_tile = tile.span * (kSpans ? kConfig.span : 0) + local / count;
-    tile.block = args.lists.blocks[first + local % count];
+    load();
     return true;
   }
 };
@@ -76,7 +85,7 @@ struct Producer {
   Cursor<kConfig.stages> cursor;
 
   __device__ const uint8* weight_tile(const Tile& tile) const {
-    return args.weights + (static_cast<int64>(tile.block.expert) * args.row_tiles + tile.row_tile) *
+    return args.weights + (static_cast<int64>(tile.expert) * args.row_tiles + tile.row_tile) *
                               args.k_tiles * Config::kWeightBytes;
   }
 
@@ -97,10 +106,9 @@ struct Producer {
 #pragma unroll
       for (int i = 0; i < kPasses; ++i) {
         const int r = thread / 8 + 16 * i;
-        row[i] = r < tile.block.rows
-                     ? static_cast<uint32>(args.lists.row_token[tile.block.row + r]) *
-                           static_cast<uint32>(args.hidden / 8)
-                     : kNone;
+        row[i] = r < tile.rows ? static_cast<uint32>(args.lists.row_token[tile.row + r]) *
+                                     static_cast<uint32>(args.hidden / 8)
+                               : kNone;
       }
       int column = chunk * 8;
       for (int k = 0; k < args.k_tiles; ++k, column += Config::kDepth) {
@@ -110,7 +118,7 @@ struct Producer {
         if (thread == 0) {
           ptx::mbarrier_arrive_expect(full, Config::kWeightBytes);
           copy_weights(stage, weights + static_cast<int64>(k) * Config::kWeightBytes, full,
-                       tile.block.count, policy);
+                       tile.readers, policy);
         }
         const bool inside = column < args.hidden;
         const uint16* from = args.tokens + (inside ? column : 0);
@@ -145,15 +153,15 @@ struct Producer {
     Tile tile;
     while (schedule.take(tile)) {
       const uint8* weights = weight_tile(tile);
-      const uint8* tokens = act + static_cast<int64>(tile.block.row) * 128;
-      const uint32 bytes = (tile.block.rows + 7) / 8 * 1024;
+      const uint8* tokens = act + static_cast<int64>(tile.row) * 128;
+      const uint32 bytes = (tile.rows + 7) / 8 * 1024;
       for (int k = 0; k < args.k_tiles; ++k) {
         const uint32 stage = ring.data + cursor.stage * kConfig.stage_bytes();
         const uint32 full = ring.full + 8 * cursor.stage;
         ring.wait(ring.empty + 8 * cursor.stage, cursor.phase ^ 1);
         ptx::mbarrier_arrive_expect(full, Config::kWeightBytes + bytes);
         copy_weights(stage, weights + static_cast<int64>(k) * Config::kWeightBytes, full,
-                     tile.block.count, policy);
+                     tile.readers, policy);
         if (!waited) ptx::wait_previous_kernel(), waited = true;  // FC1 writes `act`
         ptx::copy_bulk(stage + Config::kWeightBytes, tokens + k * act_tile, bytes, full);
         cursor.advance();
@@ -168,6 +176,7 @@ struct Consumer {
   const Ring& ring;
   int thread;  // 0..255
   Cursor<kConfig.stages> cursor;
+  int written = -1;  // FC2: the span of a tile whose stores are under way
 
   static constexpr bool kGated = device::is_gated(kConfig.activation);
   __device__ int lane() const { return thread % 32; }
@@ -214,7 +223,7 @@ struct Consumer {
   template <int kN>
   __device__ void store_act(const float (&acc)[kN / 2], const Tile& tile) const {
     constexpr int kParts = kGated ? 2 : 1;
-    const device::Block& b = tile.block;
+    const Tile& b = tile;
     const float* bias = args.bias + static_cast<int64>(b.expert) * (kParts * args.intermediate);
 #pragma unroll
     for (int part = 0; part < 3 - kParts; ++part) {
@@ -254,7 +263,7 @@ struct Consumer {
   /// Row r of a span's ring slot: [span, 128] with rows lane / 4 and 8 more of a warp side by side.
   template <int kN>
   __device__ void store_rows(const float (&acc)[kN / 2], const Tile& tile) const {
-    const device::Block& b = tile.block;
+    const Tile& b = tile;
     const int h = tile.row_tile * Config::kRows + warp() * 16 + lane() / 4;
     float bias[2] = {};
     if constexpr (kConfig.bias)
@@ -262,10 +271,10 @@ struct Consumer {
         if (h + 8 * i < args.hidden)
           bias[i] = args.bias[static_cast<int64>(b.expert) * args.hidden + h + 8 * i];
     const int slot = tile.span % kConfig.slots, in_span = tile.row_tile - tile.span * kConfig.span;
-    uint16* to =
-        args.rows +
-        (static_cast<int64>(slot) * args.row_capacity + b.row) * (kConfig.span * Config::kRows) +
-        in_span * Config::kRows + warp() * 16 + lane() / 4 * 2;
+    constexpr int kPair = kConfig.f32_rows ? 8 : 4;  // bytes of a lane's two values
+    uint8* to = args.rows +
+                (static_cast<int64>(slot) * args.row_capacity + b.row) * kConfig.row_bytes() +
+                (in_span * (Config::kRows / 2) + warp() * 8 + lane() / 4) * kPair;
 #pragma unroll
     for (int j = 0; j < kN / 4; ++j) {
       const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, at = j / 2 * 4 + j % 2;
@@ -273,8 +282,13 @@ struct Consumer {
       const float w = !kConfig.bias             ? 0
                       : kConfig.weight_on_input ? 1
                                                 : args.lists.row_weight[b.row + column];
-      *reinterpret_cast<uint32*>(to + column * (kConfig.span * Config::kRows)) =
-          device::pack_f32<kConfig.half>(acc[at] + w * bias[0], acc[at + 2] + w * bias[1]);
+      const float low = acc[at] + w * bias[0], high = acc[at + 2] + w * bias[1];
+      uint8* pair = to + column * kConfig.row_bytes();
+      if constexpr (kConfig.f32_rows) {
+        *reinterpret_cast<float2*>(pair) = {low, high};
+      } else {
+        *reinterpret_cast<uint32*>(pair) = device::pack_f32<kConfig.half>(low, high);
+      }
     }
   }
 
@@ -282,6 +296,7 @@ struct Consumer {
   __device__ void tile(const Tile& tile_) {
     float acc[kN / 2];
     multiply<kN>(acc);
+    report();
     if constexpr (kConfig.phase == Phase::fc1) {
       store_act<kN>(acc, tile_);
     } else {
@@ -290,22 +305,31 @@ struct Consumer {
           return ptx::load_acquire(args.summed + tile_.span - kConfig.slots) == gridDim.x;
         });
       store_rows<kN>(acc, tile_);
-      __threadfence();
-      ptx::bar_sync(1, kConsumers);
-      if (thread == 0) ptx::add_release(args.done + tile_.span, 1);
+      written = tile_.span;
     }
+  }
+
+  /// Says that the last tile is written. Called when the next one is multiplied: its stores have
+  /// arrived by then, so that the fence waits for nothing.
+  __device__ void report() {
+    if (kConfig.phase == Phase::fc1 || written < 0) return;
+    __threadfence();
+    ptx::bar_sync(1, kConsumers);
+    if (thread == 0) ptx::add_release(args.done + written, 1);
+    written = -1;
   }
 
   __device__ void run() {
     Schedule<kConfig> schedule(args);
     Tile next;
     while (schedule.take(next)) {
-      if (kConfig.narrow < kConfig.block && next.block.rows <= kConfig.narrow) {
+      if (kConfig.narrow < kConfig.block && next.rows <= kConfig.narrow) {
         tile<kConfig.narrow>(next);
       } else {
         tile<kConfig.block>(next);
       }
     }
+    report();
   }
 };
 
@@ -339,28 +363,37 @@ struct Summer {
 
   /// A thread has 8 values of a token: rows 0..3 and 8..11 (or 4..7 and 12..15) of one warp's 16.
   __device__ void sum(int span, int begin, int end, int chunks) const {
-    const uint16* rows =
-        args.rows + static_cast<int64>(span % kConfig.slots) * args.row_capacity * kWidth;
+    const uint8* rows = args.rows + static_cast<int64>(span % kConfig.slots) * args.row_capacity *
+                                        kConfig.row_bytes();
     for (int i = thread; i < (end - begin) * chunks; i += kSummers) {
       const int token = begin + i / chunks, chunk = i % chunks;
       const int* slot_row = args.lists.slot_row + static_cast<int64>(token) * args.slots_a_token;
       float low[4] = {}, high[4] = {};
-#pragma unroll 8
+#pragma unroll 4
       for (int slot = 0; slot < args.slots_a_token; ++slot) {
         const int row = slot_row[slot];
-        if (row < 0) continue;
-        const uint4 part =
-            __ldcg(reinterpret_cast<const uint4*>(rows + static_cast<int64>(row) * kWidth) + chunk);
-        const uint32 word[4] = {part.x, part.y, part.z, part.w};
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          low[k] += device::low_f32<kConfig.half>(word[k]);
-          high[k] += device::high_f32<kConfig.half>(word[k]);
-        }
+        if (row >= 0) add(rows + static_cast<int64>(row) * kConfig.row_bytes(), chunk, low, high);
       }
       const int h = span * kWidth + chunk / 2 * 16 + chunk % 2 * 4;
       store(token, h, low);
       store(token, h + 8, high);
+    }
+  }
+
+  __device__ static void add(const uint8* row, int chunk, float (&low)[4], float (&high)[4]) {
+    if constexpr (kConfig.f32_rows) {
+      const float4* at = reinterpret_cast<const float4*>(row) + 2 * chunk;
+      const float4 a = __ldcg(at), b = __ldcg(at + 1);
+      low[0] += a.x, high[0] += a.y, low[1] += a.z, high[1] += a.w;
+      low[2] += b.x, high[2] += b.y, low[3] += b.z, high[3] += b.w;
+    } else {
+      const uint4 part = __ldcg(reinterpret_cast<const uint4*>(row) + chunk);
+      const uint32 word[4] = {part.x, part.y, part.z, part.w};
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        low[k] += device::low_f32<kConfig.half>(word[k]);
+        high[k] += device::high_f32<kConfig.half>(word[k]);
+      }
     }
   }
 

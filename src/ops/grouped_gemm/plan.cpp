@@ -38,9 +38,9 @@ std::optional<std::string> gpu_declines(const GpuProblem& p, const cuda::DeviceI
 std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceInfo& device) {
   const double pairs = static_cast<double>(p.tokens) * p.slots_a_token;
   const double mean = pairs / std::max(1, p.lists);
-  const std::int64_t row_bytes = static_cast<std::int64_t>(pairs) * Config::kRows * 2;
-  const int span = static_cast<int>(std::clamp<std::int64_t>(
-      kSpanBytes / std::max<std::int64_t>(row_bytes, 1), 1, 8));
+  const std::int64_t row_bytes = static_cast<std::int64_t>(pairs) * Config::kRows * 4;
+  const int span = static_cast<int>(
+      std::clamp<std::int64_t>(kSpanBytes / std::max<std::int64_t>(row_bytes, 1), 1, 8));
   std::vector<GpuConfigs> all;
   for (const int block : {32, 64, 96, 128, 160, 192, 256}) {
     Config c = {.phase = Phase::fc1,
@@ -49,6 +49,7 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
                 .stages = stages(block, device),
                 .span = 1,
                 .slots = 1,
+                .f32_rows = false,
                 .activation = p.activation,
                 .bias = p.bias,
                 .weight_on_input = p.weight_on_input,
@@ -58,13 +59,21 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
     pair.fc2.activation = device::ActivationCode::identity;
     pair.fc2.span = span;
     pair.fc2.slots = kSlots;
-    all.push_back(pair);
+    for (const bool f32_rows : {true, false}) {
+      pair.fc2.f32_rows = f32_rows;
+      all.push_back(pair);
+    }
   }
-  // Columns that a tile multiplies for nothing, and tiles that read an expert's weights again.
+  // Clocks of a stage: the tensor cores take 4 a column, the SM's port to L2 about 44 bytes a
+  // clock.
+  const auto clocks = [](int columns) {
+    return std::max(4.0 * columns, (Config::kWeightBytes + 2.0 * Config::kDepth * columns) / 44);
+  };
   const auto cost = [&](const GpuConfigs& c) {
     const double most = mean + std::sqrt(mean);
-    const double tiles = std::ceil(most / c.fc1.block);
-    return tiles * c.fc1.block + 16 * tiles;
+    const int whole = static_cast<int>(most / c.fc1.block);
+    const double rest = most - whole * c.fc1.block;
+    return whole * clocks(c.fc1.block) + clocks(rest <= c.fc1.narrow ? c.fc1.narrow : c.fc1.block);
   };
   std::stable_sort(all.begin(), all.end(),
                    [&](const auto& a, const auto& b) { return cost(a) < cost(b); });
@@ -72,19 +81,21 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
 }
 
 std::string to_string(const Config& c) {
-  const std::string text = fmt::format("sm90 {} block {} narrow {} stages {}",
-                                       c.phase == Phase::fc1 ? "fc1" : "fc2", c.block, c.narrow,
-                                       c.stages);
-  return c.phase == Phase::fc1 ? text : text + fmt::format(" span {} slots {}", c.span, c.slots);
+  const std::string text =
+      fmt::format("sm90 {} block {} narrow {} stages {}", c.phase == Phase::fc1 ? "fc1" : "fc2",
+                  c.block, c.narrow, c.stages);
+  return c.phase == Phase::fc1
+             ? text
+             : text + fmt::format(" span {} slots {}{}", c.span, c.slots, c.f32_rows ? " f32" : "");
 }
 
 jit::Program program(const Config& c, int sm) {
   return {.file = "ops/grouped_gemm/kernel_sm90.cuh",
           .instance = fmt::format(
               "switchyard::grouped_gemm::kernel<switchyard::grouped_gemm::Config{{"
-              "switchyard::grouped_gemm::Phase({}), {}, {}, {}, {}, {}, "
+              "switchyard::grouped_gemm::Phase({}), {}, {}, {}, {}, {}, {}, "
               "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({})}}>",
-              static_cast<int>(c.phase), c.block, c.narrow, c.stages, c.span, c.slots,
+              static_cast<int>(c.phase), c.block, c.narrow, c.stages, c.span, c.slots, c.f32_rows,
               static_cast<int>(c.activation), c.bias, c.weight_on_input, static_cast<int>(c.half)),
           .arch = jit::architecture(sm),
           .options = {}};
@@ -101,11 +112,10 @@ jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceI
 
 Scratch scratch(const GpuProblem& p, const GpuConfigs& c, int rows) {
   const int outputs = device::is_gated(p.activation) ? 2 * p.intermediate : p.intermediate;
-  const std::int64_t width =
-      std::int64_t{ceil_div(outputs, Config::kRows)} * c.fc1.act_rows();
+  const std::int64_t width = std::int64_t{ceil_div(outputs, Config::kRows)} * c.fc1.act_rows();
   const int in_flight = std::min(c.fc2.slots, spans(p, c.fc2));
   return {.act = rows * width * 2,
-          .rows = std::int64_t{rows} * in_flight * c.fc2.span * Config::kRows * 2,
+          .rows = std::int64_t{rows} * in_flight * c.fc2.row_bytes(),
           .flags = 2 * spans(p, c.fc2)};
 }
 

@@ -157,7 +157,8 @@ struct Selector {
     if constexpr (kConfig.normalize == Normalize::sum) {
       weight /= warp_sum(mine ? weight : 0) + 1e-20f;
     } else if constexpr (kConfig.normalize == Normalize::softmax) {
-      const float e = mine ? expf(weight - warp_max(mine ? weight : minus_infinity())) : 0;
+      const float largest = warp_max(mine ? weight : minus_infinity());
+      const float e = mine ? expf(weight - largest) : 0;
       weight = e / warp_sum(e);
     }
     weight *= args.scaling;
@@ -263,11 +264,7 @@ struct Grouper {
   }
   __device__ void write_blocks(int expert, int first, int row, int rows) const {
     for (int i = 0; i < blocks(rows); ++i)
-      args.lists.blocks[first + i] = {.expert = expert,
-                                      .row = row + i * kConfig.block,
-                                      .rows = min(rows - i * kConfig.block, kConfig.block),
-                                      .first = first,
-                                      .count = blocks(rows)};
+      args.lists.blocks[first + i] = {.expert = expert, .row = row, .rows = rows, .first = first};
   }
 
   __device__ void write_row(int token, int slot, int row, float weight) const {
@@ -304,6 +301,7 @@ struct Grouper {
       __syncthreads();
       for (int e = threadIdx.x; e < args.locals; e += Config::kThreads)
         for (int w = 0; w < kWords; ++w) next[e] += __popc(tokens_of[e * kWords + w]);
+      __syncthreads();
     }
   }
 

@@ -96,9 +96,9 @@ std::vector<Config> gpu_configs(const GpuProblem& p) {
               .per_lane = ceil_div(problem.experts, 32),
               .score = of_logits ? Score::logits : score_of(r.score),
               .normalize = normalize_of(problem.routing),
-              .group = !grouped                             ? Groups::none
+              .group = !grouped                            ? Groups::none
                        : r.groups == Rule::Groups::maximum ? Groups::maximum
-                                                            : Groups::top2_sum,
+                                                           : Groups::top2_sum,
               .groups = grouped ? problem.routing.groups : 1,
               .topk_groups = grouped ? problem.routing.topk_groups : 1,
               .group_size = grouped ? problem.experts / problem.routing.groups : 0,
@@ -124,8 +124,7 @@ std::string to_string(const Config& c) {
   if (c.stage == Stage::group) return fmt::format("group by expert, blocks of {}", c.block);
   const std::string groups =
       c.groups > 1 ? fmt::format(", {} of {} groups", c.topk_groups, c.groups) : "";
-  const std::string blocks =
-      c.stage == Stage::both ? fmt::format(", blocks of {}", c.block) : "";
+  const std::string blocks = c.stage == Stage::both ? fmt::format(", blocks of {}", c.block) : "";
   return fmt::format("top {} by {}{}{}", c.top_k, word(kScores, c.score), groups, blocks);
 }
 

@@ -18,8 +18,8 @@ struct GpuProblem {
   DType logits = DType::f32;
   bool given = false;  ///< ids and weights come from the caller
   bool wide_ids = false;
-  int locals = 0;      ///< experts of this rank
-  int shared = 0;      ///< shared experts, each with every token
+  int locals = 0;  ///< experts of this rank
+  int shared = 0;  ///< shared experts, each with every token
   bool fp16_tokens = false;
   int block = 0;  ///< rows of a block at most
 };

@@ -1,0 +1,191 @@
+#include "moe/gpu_layer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "ops/repack/tiles.h"
+
+namespace switchyard::moe {
+namespace {
+
+std::optional<std::string> format_declines(const ExpertMatrix& m, std::string_view name) {
+  if (m.format.scaled || (m.format.element != DType::bf16 && m.format.element != DType::f16))
+    return fmt::format("{} is {}: GPU kernels read bf16 and fp16 weights so far", name,
+                       to_string(m.format));
+  if (m.input_factor || m.group_of_column)
+    return fmt::format("{} scales or permutes its input, which GPU kernels do not", name);
+  return std::nullopt;
+}
+
+/// Which side of a matrix is I wide.
+enum class Split { rows, columns };
+
+/// Uploads one expert after the other.
+class Uploader {
+ public:
+  Uploader(const cuda::Context& context, const GpuShape& shape)
+      : context_(context), stream_(context), shape_(shape) {}
+
+  cuda::DeviceBuffer bytes(const void* data, std::size_t size) {
+    cuda::DeviceBuffer buffer(context_, size);
+    if (size == 0) return buffer;
+    cuda::copy_to_device(buffer.data(), data, size, stream_.get());
+    stream_.synchronize();
+    return buffer;
+  }
+  cuda::DeviceBuffer tensor(const Tensor& t) {
+    return bytes(t.data(), static_cast<std::size_t>(t.bytes()));
+  }
+
+  /// The experts of `routed`, then the parts of `shared`, in tiles.
+  cuda::DeviceBuffer tiles(const ExpertMatrix& routed, const ExpertMatrix& shared,
+                           const repack::Matrix& one, Split split) {
+    const auto size = static_cast<std::size_t>(repack::tiled_bytes(one));
+    cuda::DeviceBuffer buffer(context_, size * static_cast<std::size_t>(shape_.lists()));
+    std::vector<std::uint16_t> packed(size / 2);
+    const auto elements = static_cast<std::size_t>(one.out) * static_cast<std::size_t>(one.in);
+    for (int e = 0; e < shape_.lists(); ++e) {
+      std::vector<std::uint16_t> part;
+      std::span<const std::uint16_t> rows;
+      if (e < shape_.locals) {
+        rows = {routed.elements.as<std::uint16_t>() + static_cast<std::size_t>(e) * elements,
+                elements};
+      } else {
+        part = shared_part(shared, one, split, e - shape_.locals);
+        rows = part;
+      }
+      repack::pack(one, rows, packed);
+      cuda::copy_to_device(buffer.data() + static_cast<std::size_t>(e) * size, packed.data(), size,
+                           stream_.get());
+      stream_.synchronize();
+    }
+    return buffer;
+  }
+
+  /// [lists, width]: biases of the experts, then of the parts of the shared one.
+  cuda::DeviceBuffer biases(const ExpertMatrix& routed, const ExpertMatrix& shared, int width,
+                            Split split) {
+    const auto count = static_cast<std::size_t>(width);
+    std::vector<float> all(count * static_cast<std::size_t>(shape_.lists()));
+    if (routed.bias)
+      std::copy_n(routed.bias.as<float>(), count * static_cast<std::size_t>(shape_.locals),
+                  all.data());
+    for (int part = 0; shared.bias && part < shape_.shared; ++part) {
+      float* to = all.data() + count * static_cast<std::size_t>(shape_.locals + part);
+      const float* from = shared.bias.as<float>();
+      if (split == Split::columns) {  // the sum gets it once
+        if (part == 0) std::copy_n(from, count, to);
+        continue;
+      }
+      for (int i = 0; i < width; ++i) {
+        const std::int64_t row = shared_row(i, part);
+        to[i] = row < 0 ? 0 : from[row];
+      }
+    }
+    return bytes(all.data(), all.size() * 4);
+  }
+
+ private:
+  /// Row `i` of a part's gate_up, as a row of the whole shared expert; -1 beyond it.
+  std::int64_t shared_row(int i, int part) const {
+    const int own = shape_.config.intermediate, whole = shape_.config.shared_intermediate;
+    const int row = part * own + i % own;
+    return row < whole ? std::int64_t{i / own} * whole + row : -1;
+  }
+
+  /// A part of the shared expert as one more expert: rows of gate_up, columns of down.
+  std::vector<std::uint16_t> shared_part(const ExpertMatrix& m, const repack::Matrix& one,
+                                         Split split, int part) const {
+    const auto width = static_cast<std::size_t>(one.in);
+    std::vector<std::uint16_t> rows(static_cast<std::size_t>(one.out) * width);
+    const auto* from = m.elements.as<std::uint16_t>();
+    const std::int64_t column = split == Split::columns ? std::int64_t{part} * one.in : 0;
+    const std::int64_t count = std::min<std::int64_t>(m.in() - column, one.in);
+    for (int r = 0; r < one.out; ++r) {
+      const std::int64_t row = split == Split::columns ? r : shared_row(r, part);
+      if (row >= 0)
+        std::copy_n(from + row * m.in() + column, count,
+                    rows.data() + static_cast<std::size_t>(r) * width);
+    }
+    return rows;
+  }
+
+  const cuda::Context& context_;
+  cuda::Stream stream_;
+  const GpuShape& shape_;
+};
+
+}  // namespace
+
+std::optional<std::string> gpu_declines(const MoeConfig& config, const MoeWeights& weights,
+                                        GpuShape& shape) {
+  const ExpertWeights& experts = weights.experts;
+  if (auto reason = format_declines(experts.gate_up, "experts.gate_up")) return reason;
+  if (auto reason = format_declines(experts.down, "experts.down")) return reason;
+  if (experts.gate_up.format != experts.down.format)
+    return "gate_up and down differ in format, which GPU kernels do not serve";
+  if (config.latent > 0) return "latent MoE has no GPU kernels so far";
+  if (config.routing.zero_experts > 0) return "zero experts have no GPU kernels so far";
+  if (config.dense) return "dense=true has no GPU kernels so far: leave it out, the sums are equal";
+  const bool fp16 = experts.gate_up.format.element == DType::f16;
+  const auto act = fp16 ? ActivationFormat::fp16 : ActivationFormat::bf16;
+  if (config.act != act)
+    return fmt::format("activations are {}: with {} weights GPU kernels serve {}", name(config.act),
+                       to_string(experts.gate_up.format), name(act));
+  shape = {.config = config,
+           .locals = static_cast<int>(experts.gate_up.experts()),
+           .shared = 0,
+           .half = fp16 ? Half::fp16 : Half::bf16,
+           .activation = static_cast<device::ActivationCode>(config.activation.kind),
+           .bias = experts.gate_up.bias || experts.down.bias};
+  if (weights.shared.gate_up) {
+    if (weights.shared.gate_up.format != experts.gate_up.format ||
+        weights.shared.down.format != experts.gate_up.format)
+      return "the shared expert differs in format from the others";
+    if (config.router_weight_on_input)
+      return "a shared expert beside router weights on the input has no GPU kernels so far";
+    shape.shared = ceil_div(config.shared_intermediate, config.intermediate);
+    shape.bias = shape.bias || weights.shared.gate_up.bias || weights.shared.down.bias;
+  }
+  return std::nullopt;
+}
+
+GpuLayer::GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordinal)
+    : context_(cuda::Context::open(ordinal)) {
+  if (const auto reason = gpu_declines(config, weights, shape_))
+    throw Unsupported(
+        fmt::format("[moe] device cuda:{}: {}. Run it with device cpu.", ordinal, *reason));
+  const cuda::Current current(context_);
+  loader_ = std::make_unique<jit::Loader>(
+      context_, std::make_shared<jit::Cache>(jit::cache_options_from_env()));
+
+  Uploader upload(context_, shape_);
+  const ExpertWeights &e = weights.experts, &s = weights.shared;
+  const auto outputs = static_cast<int>(e.gate_up.out());
+  gate_up = upload.tiles(
+      e.gate_up, s.gate_up,
+      {.out = outputs,
+       .in = config.hidden,
+       .order = config.activation.gated() ? repack::RowOrder::gate_up : repack::RowOrder::plain},
+      Split::rows);
+  down = upload.tiles(
+      e.down, s.down,
+      {.out = config.hidden, .in = config.intermediate, .order = repack::RowOrder::plain},
+      Split::columns);
+  if (shape_.bias) {
+    gate_up_bias = upload.biases(e.gate_up, s.gate_up, outputs, Split::rows);
+    down_bias = upload.biases(e.down, s.down, config.hidden, Split::columns);
+  }
+  router_bias = upload.tensor(weights.router_bias);
+  correction = upload.tensor(weights.correction_bias);
+  hash_table = upload.tensor(weights.hash_table);
+  if (weights.hash_table) vocabulary = static_cast<int>(weights.hash_table.shape()[0]);
+  shared_gate = upload.tensor(weights.shared_gate);
+  expert_map = upload.bytes(config.expert_map.data(), config.expert_map.size() * sizeof(int));
+}
+
+}  // namespace switchyard::moe

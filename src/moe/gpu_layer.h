@@ -1,0 +1,57 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "cuda/memory.h"
+#include "cuda/stream.h"
+#include "device/activation.cuh"
+#include "device/half.cuh"
+#include "jit/kernel.h"
+#include "switchyard/moe.h"
+
+namespace switchyard::moe {
+
+/// Numbers of a layer that its GPU plans depend on; no GPU is needed to make one.
+struct GpuShape {
+  MoeConfig config;
+  int locals = 0;  ///< experts of this rank
+  int shared = 0;  ///< the shared expert in parts of I: experts that every token has
+  Half half = Half::bf16;
+  device::ActivationCode activation = device::ActivationCode::swiglu;
+  bool bias = false;
+
+  int lists() const noexcept { return locals + shared; }
+  int slots_a_token() const noexcept { return config.top_k + shared; }
+};
+
+/// Why no GPU kernel serves such a layer; empty when `shape` is set.
+std::optional<std::string> gpu_declines(const MoeConfig& config, const MoeWeights& weights,
+                                        GpuShape& shape);
+
+/// A layer's weights on a GPU, as the kernels read them, and what compiles and loads kernels.
+class GpuLayer {
+ public:
+  /// Throws Unsupported, with the reason, if the GPU or the layer is not served.
+  GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordinal);
+
+  const GpuShape& shape() const noexcept { return shape_; }
+  const cuda::Context& context() const noexcept { return context_; }
+  jit::Loader& loader() const noexcept { return *loader_; }
+
+  cuda::DeviceBuffer gate_up, down;            ///< [lists] tiles
+  cuda::DeviceBuffer gate_up_bias, down_bias;  ///< [lists, ...]  f32
+  cuda::DeviceBuffer router_bias, correction;  ///< [E]  f32
+  cuda::DeviceBuffer hash_table;               ///< [vocabulary, K]  i32
+  cuda::DeviceBuffer expert_map;               ///< [E]  i32
+  cuda::DeviceBuffer shared_gate;              ///< [H]  f32
+  int vocabulary = 0;
+
+ private:
+  GpuShape shape_;
+  cuda::Context context_;
+  std::unique_ptr<jit::Loader> loader_;
+};
+
+}  // namespace switchyard::moe

@@ -1,0 +1,227 @@
+#include "moe/gpu_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "base/math.h"
+
+namespace switchyard::moe {
+namespace {
+
+fused_moe::Problem fused_problem(const GpuShape& s, int tokens) {
+  return {.tokens = tokens,
+          .hidden = s.config.hidden,
+          .intermediate = s.config.intermediate,
+          .lists = s.lists(),
+          .slots_a_token = s.slots_a_token(),
+          .half = s.half,
+          .activation = s.activation,
+          .bias = s.bias,
+          .weight_on_input = s.config.router_weight_on_input};
+}
+
+grouped_gemm::GpuProblem grouped_problem(const GpuShape& s, int tokens) {
+  return {.tokens = tokens,
+          .hidden = s.config.hidden,
+          .intermediate = s.config.intermediate,
+          .lists = s.lists(),
+          .slots_a_token = s.slots_a_token(),
+          .half = s.half,
+          .activation = s.activation,
+          .bias = s.bias,
+          .weight_on_input = s.config.router_weight_on_input};
+}
+
+route::GpuProblem route_problem(const GpuShape& s, int tokens, int block) {
+  return {.routing = {.tokens = tokens,
+                      .experts = s.config.experts,
+                      .top_k = s.config.top_k,
+                      .routing = s.config.routing},
+          .logits = DType::f32,
+          .given = false,
+          .wide_ids = false,
+          .locals = s.locals,
+          .shared = s.shared,
+          .fp16_tokens = s.half == Half::fp16,
+          .block = block};
+}
+
+std::int64_t expert_bytes(const GpuShape& s) {
+  const std::int64_t outputs = (device::is_gated(s.activation) ? 2 : 1) * s.config.intermediate;
+  return (outputs + s.config.intermediate) * s.config.hidden * 2;
+}
+
+/// Experts that `tokens` tokens reach if each of them is as likely.
+double reached(const GpuShape& s, int tokens) {
+  const double share = static_cast<double>(s.config.top_k) / s.config.experts;
+  return s.locals * (1 - std::pow(1 - share, tokens)) + s.shared;
+}
+
+class Planner {
+ public:
+  Planner(const GpuShape& shape, int tokens, const cuda::DeviceInfo& device)
+      : shape_(shape), tokens_(tokens), device_(device) {}
+
+  GpuPlan make(const std::optional<GpuExperts>& forced) {
+    const std::vector<GpuExperts> all = gpu_candidates(shape_, tokens_, device_, plan_.declined);
+    if (!forced && all.empty())
+      throw Unsupported(fmt::format("[moe.plan] no GPU variant serves {} tokens: {}.", tokens_,
+                                    fmt::join(plan_.declined, "; ")));
+    plan_.experts = forced ? *forced : all.front();
+    for (std::size_t i = 1; i < all.size() && !forced; ++i)
+      plan_.declined.push_back(to_string(all[i]) + ": the cost model expects it to be slower");
+    routing();
+    plan_.experts.fused ? fused() : grouped();
+    plan_.workspace_bytes = static_cast<std::size_t>(arena_.bytes());
+    return std::move(plan_);
+  }
+
+ private:
+  void routing() {
+    const route::GpuProblem problem = route_problem(shape_, tokens_, plan_.experts.block());
+    for (const DType logits : {DType::f32, DType::bf16, DType::f16, DType::f32}) {
+      route::GpuProblem one = problem;
+      one.logits = logits;
+      one.given = plan_.routes.size() == 3;
+      if (const auto reason = route::gpu_declines(one, device_)) {
+        if (!one.given && logits == DType::f32) plan_.declined.push_back(*reason);
+        plan_.routes.push_back({one, {}, {}});
+      } else {
+        plan_.routes.push_back({one, route::gpu_configs(one), {}});
+      }
+    }
+    const route::ListSizes sizes = route::list_sizes(problem);
+    const std::int64_t pairs = std::int64_t{tokens_} * shape_.config.top_k;
+    plan_.row_capacity = sizes.rows;
+    plan_.ids = take<int>(pairs);
+    plan_.weights = take<float>(pairs);
+    plan_.block_count = take<int>(1);
+    plan_.blocks = take<device::Block>(sizes.blocks);
+    plan_.row_token = take<int>(sizes.rows);
+    plan_.row_weight = take<float>(sizes.rows);
+    plan_.slot_row = take<int>(std::int64_t{tokens_} * shape_.slots_a_token());
+    for (const route::Config& config : plan_.routes[0].configs)
+      step("route", to_string(config),
+           (std::int64_t{tokens_} * shape_.config.experts + 4 * pairs) * 4, 0, plan_.ids);
+  }
+
+  void fused() {
+    plan_.fused_problem = fused_problem(shape_, tokens_);
+    const fused_moe::Scratch s =
+        fused_moe::scratch(plan_.fused_problem, *plan_.experts.fused, plan_.row_capacity, device_);
+    plan_.act = take<std::byte>(s.act);
+    plan_.partial = take<std::byte>(s.partial);
+    plan_.flag_count = s.flags;
+    plan_.flags = take<std::uint32_t>(s.flags);
+    step("fused_moe", to_string(*plan_.experts.fused), weight_bytes() + token_bytes(), flops(3),
+         plan_.act);
+  }
+
+  void grouped() {
+    plan_.grouped_problem = grouped_problem(shape_, tokens_);
+    const grouped_gemm::GpuConfigs& configs = *plan_.experts.grouped;
+    const grouped_gemm::Scratch s =
+        grouped_gemm::scratch(plan_.grouped_problem, configs, plan_.row_capacity);
+    plan_.act = take<std::byte>(s.act);
+    plan_.rows = take<std::byte>(s.rows);
+    plan_.flag_count = s.flags;
+    plan_.flags = take<std::uint32_t>(s.flags);
+    step("fc1", to_string(configs.fc1), weight_bytes() * 2 / 3 + token_bytes(), flops(2),
+         plan_.act);
+    step("fc2", to_string(configs.fc2), weight_bytes() / 3 + token_bytes(), flops(1), plan_.rows);
+  }
+
+  std::int64_t weight_bytes() const {
+    return static_cast<std::int64_t>(reached(shape_, tokens_) *
+                                     static_cast<double>(expert_bytes(shape_)));
+  }
+  std::int64_t token_bytes() const { return std::int64_t{tokens_} * shape_.config.hidden * 4; }
+  std::int64_t flops(int matrices) const {
+    return 2 * std::int64_t{matrices} * tokens_ * shape_.slots_a_token() * shape_.config.hidden *
+           shape_.config.intermediate;
+  }
+
+  template <class T>
+  Slice take(std::int64_t count) {
+    return arena_.take<T>(
+        round_up<std::int64_t>(count, 256 / static_cast<std::int64_t>(sizeof(T)) + 1));
+  }
+  void step(std::string op, std::string variant, std::int64_t bytes, std::int64_t flops,
+            Slice out) {
+    plan_.steps.push_back({std::move(op), std::move(variant), bytes, flops, out});
+  }
+
+  const GpuShape& shape_;
+  const int tokens_;
+  const cuda::DeviceInfo& device_;
+  Arena arena_;
+  GpuPlan plan_;
+};
+
+}  // namespace
+
+std::string to_string(const GpuExperts& e) {
+  if (e.fused) return to_string(*e.fused);
+  return to_string(e.grouped->fc1) + ", " + to_string(e.grouped->fc2);
+}
+
+std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
+                                       const cuda::DeviceInfo& device,
+                                       std::vector<std::string>& declined) {
+  std::vector<GpuExperts> all;
+  const fused_moe::Problem fused = fused_problem(shape, tokens);
+  if (const auto reason = fused_moe::declines(fused, device)) {
+    declined.push_back(*reason);
+  } else {
+    for (const auto& config : fused_moe::candidates(fused, device))
+      all.push_back({.fused = config, .grouped = {}});
+  }
+  const grouped_gemm::GpuProblem grouped = grouped_problem(shape, tokens);
+  if (const auto reason = grouped_gemm::gpu_declines(grouped, device)) {
+    declined.push_back(*reason);
+  } else {
+    for (const auto& configs : grouped_gemm::gpu_candidates(grouped, device))
+      all.push_back({.fused = {}, .grouped = configs});
+  }
+  return all;
+}
+
+GpuPlan make_gpu_plan(const GpuShape& shape, int tokens, const cuda::DeviceInfo& device,
+                      const std::optional<GpuExperts>& experts) {
+  return Planner(shape, tokens, device).make(experts);
+}
+
+std::vector<jit::Program> programs(const GpuPlan& plan, int sm) {
+  std::vector<jit::Program> all;
+  for (const GpuPlan::Route& r : plan.routes)
+    for (const route::Config& config : r.configs) all.push_back(route::program(config, sm));
+  if (plan.experts.fused) {
+    all.push_back(fused_moe::program(*plan.experts.fused, sm));
+  } else {
+    all.push_back(grouped_gemm::program(plan.experts.grouped->fc1, sm));
+    all.push_back(grouped_gemm::program(plan.experts.grouped->fc2, sm));
+  }
+  return all;
+}
+
+void load(GpuPlan& plan, const GpuLayer& layer) {
+  const cuda::DeviceInfo& device = layer.context().info();
+  const std::vector<jit::Program> all = programs(plan, device.sm);
+  const std::vector<jit::Kernel> kernels =
+      layer.loader().kernels(all, static_cast<int>(all.size()));
+  auto kernel = kernels.begin();
+  for (GpuPlan::Route& r : plan.routes)
+    for (const route::Config& config : r.configs)
+      r.launches.push_back(route::launch(config, r.problem, *kernel++));
+  if (plan.experts.fused) {
+    plan.launches = {fused_moe::launch(*plan.experts.fused, *kernel, device)};
+    return;
+  }
+  plan.launches = {grouped_gemm::launch(plan.experts.grouped->fc1, kernel[0], device),
+                   grouped_gemm::launch(plan.experts.grouped->fc2, kernel[1], device)};
+}
+
+}  // namespace switchyard::moe

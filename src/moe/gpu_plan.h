@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "moe/gpu_layer.h"
+#include "moe/workspace.h"
+#include "ops/fused_moe/plan.h"
+#include "ops/grouped_gemm/plan.h"
+#include "ops/route/plan.h"
+
+namespace switchyard::moe {
+
+/// How the experts of a batch run.
+struct GpuExperts {
+  std::optional<fused_moe::Config> fused;
+  std::optional<grouped_gemm::GpuConfigs> grouped;
+
+  int block() const noexcept { return fused ? fused->block : grouped->fc1.block; }
+};
+std::string to_string(const GpuExperts& experts);
+
+/// Every way that can run `tokens` tokens, best first by the cost model; reasons of those that
+/// cannot are added to `declined`.
+std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
+                                       const cuda::DeviceInfo& device,
+                                       std::vector<std::string>& declined);
+
+/// A plan's launches. What depends on the caller's arrays (logits or given ids) has one route each.
+struct GpuPlan {
+  GpuExperts experts;
+  struct Route {
+    route::GpuProblem problem;
+    std::vector<route::Config> configs;
+    std::vector<jit::Launch> launches;  ///< empty until loaded
+  };
+  std::vector<Route> routes;  ///< logits f32, bf16, fp16; then given ids
+  std::vector<jit::Launch> launches;
+  fused_moe::Problem fused_problem;
+  grouped_gemm::GpuProblem grouped_problem;
+  Slice ids, weights, block_count, blocks, row_token, row_weight, slot_row, act, partial, rows,
+      flags;
+  int flag_count = 0, row_capacity = 0;
+  std::size_t workspace_bytes = 0;
+  std::vector<Step> steps;
+  std::vector<std::string> declined;
+};
+
+/// Pure: no GPU, no compiler. The first candidate unless `experts` says which.
+GpuPlan make_gpu_plan(const GpuShape& shape, int tokens, const cuda::DeviceInfo& device,
+                      const std::optional<GpuExperts>& experts = std::nullopt);
+
+/// The kernels of a plan, in the order that load() takes them.
+std::vector<jit::Program> programs(const GpuPlan& plan, int sm);
+
+/// Compiles and loads what the plan needs.
+void load(GpuPlan& plan, const GpuLayer& layer);
+
+/// Enqueues a checked call.
+void run_gpu(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& buffers,
+             cuda::CUstream stream);
+
+/// Copies host arrays to the GPU, runs, and copies the results back.
+MoeCounters run_gpu_from_host(const GpuLayer& layer, const GpuPlan& plan,
+                              const MoeBuffers& buffers);
+
+}  // namespace switchyard::moe

@@ -1,0 +1,225 @@
+// The layer on a GPU: pointers into the caller's workspace, then the plan's launches.
+
+#include <algorithm>
+#include <vector>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "moe/gpu_plan.h"
+
+namespace switchyard::moe {
+namespace {
+
+using cuda::DeviceBuffer;
+
+class Call {
+ public:
+  Call(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& buffers, cuda::CUstream stream)
+      : layer_(layer), plan_(plan), b_(buffers), stream_(stream), shape_(layer.shape()) {}
+
+  void enqueue() const {
+    const cuda::Current current(layer_.context());
+    for (const jit::Launch& launch : route().launches) jit::enqueue(launch, route_args(), stream_);
+    if (plan_.experts.fused) {
+      jit::enqueue(plan_.launches[0], fused_args(), stream_);
+    } else {
+      jit::enqueue(plan_.launches[0], gemm_args(grouped_gemm::Phase::fc1), stream_);
+      jit::enqueue(plan_.launches[1], gemm_args(grouped_gemm::Phase::fc2), stream_);
+    }
+  }
+
+ private:
+  const GpuPlan::Route& route() const {
+    if (b_.expert_ids) return plan_.routes[3];
+    const DType type = b_.router_logits.dtype;
+    return plan_.routes[type == DType::f32 ? 0 : type == DType::bf16 ? 1 : 2];
+  }
+
+  template <class T>
+  T* at(Slice slice) const {
+    return slice.in<T>(b_.workspace);
+  }
+  int tokens() const { return static_cast<int>(b_.tokens.shape[0]); }
+  const std::uint16_t* token_data() const { return b_.tokens.as<std::uint16_t>(); }
+
+  device::Lists lists() const {
+    return {.block_count = at<int>(plan_.block_count),
+            .blocks = at<device::Block>(plan_.blocks),
+            .row_token = at<int>(plan_.row_token),
+            .row_weight = at<float>(plan_.row_weight),
+            .slot_row = at<int>(plan_.slot_row)};
+  }
+  device::ActivationConstants constants() const {
+    const Activation& a = shape_.config.activation;
+    return {.alpha = a.alpha, .beta = a.beta, .limit = a.limit, .linear_beta = a.linear_beta};
+  }
+
+  route::Args route_args() const {
+    const bool given = static_cast<bool>(b_.expert_ids);
+    // The kernel that lists given ids only reads them.
+    int* ids = given           ? const_cast<int*>(b_.expert_ids.as<int>())
+               : b_.chosen_ids ? b_.chosen_ids.as<int>()
+                               : at<int>(plan_.ids);
+    float* weights = given               ? const_cast<float*>(b_.expert_weights.as<float>())
+                     : b_.chosen_weights ? b_.chosen_weights.as<float>()
+                                         : at<float>(plan_.weights);
+    return {.logits = b_.router_logits.data,
+            .logit_bias = layer_.router_bias.as<float>(),
+            .correction = layer_.correction.as<float>(),
+            .hash_table = layer_.hash_table.as<int>(),
+            .input_ids = b_.input_ids.data,
+            .expert_map = layer_.expert_map.as<int>(),
+            .tokens = token_data(),
+            .shared_gate = layer_.shared_gate.as<float>(),
+            .token_count = b_.token_count.as<int>(),
+            .expert_ids = ids,
+            .expert_weights = weights,
+            .lists = lists(),
+            .flag = at<std::uint32_t>(plan_.flags),
+            .counters = b_.counters.as<unsigned long long>(),
+            .token_limit = tokens(),
+            .experts = shape_.config.experts,
+            .locals = shape_.locals,
+            .hidden = shape_.config.hidden,
+            .flags = plan_.flag_count,
+            .vocabulary = layer_.vocabulary,
+            .scaling = shape_.config.routing.scaling};
+  }
+
+  fused_moe::Args fused_args() const {
+    using fused_moe::Config;
+    const MoeConfig& c = shape_.config;
+    auto* flags = at<std::uint32_t>(plan_.flags);
+    return {.tokens = token_data(),
+            .gate_up = layer_.gate_up.as<unsigned char>(),
+            .down = layer_.down.as<unsigned char>(),
+            .gate_up_bias = layer_.gate_up_bias.as<float>(),
+            .down_bias = layer_.down_bias.as<float>(),
+            .lists = lists(),
+            .token_count = b_.token_count.as<int>(),
+            .act = at<std::uint16_t>(plan_.act),
+            .out = b_.out.as<std::uint16_t>(),
+            .partial = at<float>(plan_.partial),
+            .flag = flags,
+            .arrived = flags + (plan_.flag_count - 1),
+            .token_limit = tokens(),
+            .hidden = c.hidden,
+            .intermediate = c.intermediate,
+            .row_tiles1 = ceil_div(gate_up_rows(), Config::kRows),
+            .k_tiles1 = ceil_div(c.hidden, Config::kDepth),
+            .row_tiles2 = ceil_div(c.hidden, Config::kRows),
+            .k_tiles2 = ceil_div(c.intermediate, Config::kDepth),
+            .constants = constants()};
+  }
+
+  int gate_up_rows() const {
+    return (device::is_gated(shape_.activation) ? 2 : 1) * shape_.config.intermediate;
+  }
+
+  grouped_gemm::Args gemm_args(grouped_gemm::Phase phase) const {
+    using grouped_gemm::Config;
+    const MoeConfig& c = shape_.config;
+    const bool fc1 = phase == grouped_gemm::Phase::fc1;
+    auto* flags = at<std::uint32_t>(plan_.flags);
+    const DeviceBuffer& weights = fc1 ? layer_.gate_up : layer_.down;
+    const DeviceBuffer& bias = fc1 ? layer_.gate_up_bias : layer_.down_bias;
+    return {.weights = weights.as<unsigned char>(),
+            .bias = bias.as<float>(),
+            .lists = lists(),
+            .token_count = b_.token_count.as<int>(),
+            .tokens = token_data(),
+            .act = at<std::uint16_t>(plan_.act),
+            .rows = at<unsigned char>(plan_.rows),
+            .out = b_.out.as<std::uint16_t>(),
+            .done = flags,
+            .summed = flags + plan_.flag_count / 2,
+            .token_limit = tokens(),
+            .hidden = c.hidden,
+            .intermediate = c.intermediate,
+            .row_capacity = plan_.row_capacity,
+            .row_tiles = ceil_div(fc1 ? gate_up_rows() : c.hidden, Config::kRows),
+            .k_tiles = ceil_div(fc1 ? c.hidden : c.intermediate, Config::kDepth),
+            .slots_a_token = shape_.slots_a_token(),
+            .constants = constants()};
+  }
+
+  const GpuLayer& layer_;
+  const GpuPlan& plan_;
+  const MoeBuffers& b_;
+  cuda::CUstream stream_;
+  const GpuShape& shape_;
+};
+
+/// Device copies of a call's host arrays.
+class Mirror {
+ public:
+  Mirror(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& host)
+      : context_(layer.context()), stream_(context_), host_(host), device_(host) {
+    device_.tokens.data = in(host.tokens);
+    device_.router_logits.data = in(host.router_logits);
+    device_.expert_ids.data = in(host.expert_ids);
+    device_.expert_weights.data = in(host.expert_weights);
+    device_.input_ids.data = in(host.input_ids);
+    device_.out.data = out(host.out);
+    device_.chosen_ids.data = out(host.chosen_ids);
+    device_.chosen_weights.data = out(host.chosen_weights);
+    const std::int64_t none[3] = {};
+    device_.counters = {.data = in({none, DType::i64, {3}}), .dtype = DType::i64, .shape = {3}};
+    device_.workspace = {allocate(plan.workspace_bytes), plan.workspace_bytes};
+    stream_.synchronize();
+  }
+
+  const MoeBuffers& buffers() const noexcept { return device_; }
+  cuda::CUstream stream() const noexcept { return stream_.get(); }
+
+  MoeCounters fetch() {
+    back(host_.out, device_.out);
+    back(host_.chosen_ids, device_.chosen_ids);
+    back(host_.chosen_weights, device_.chosen_weights);
+    std::int64_t counted[3] = {};
+    cuda::copy_to_host(counted, device_.counters.data, sizeof counted, stream_.get());
+    stream_.synchronize();
+    return {.bad_expert_ids = counted[0],
+            .non_finite_weights = counted[1],
+            .non_finite_logits = counted[2]};
+  }
+
+ private:
+  std::byte* allocate(std::size_t bytes) { return owned_.emplace_back(context_, bytes).data(); }
+  void* in(ConstTensorView host) {
+    if (!host) return nullptr;
+    std::byte* to = allocate(static_cast<std::size_t>(host.bytes()));
+    cuda::copy_to_device(to, host.data, static_cast<std::size_t>(host.bytes()), stream_.get());
+    return to;
+  }
+  void* out(TensorView host) {
+    return host ? allocate(static_cast<std::size_t>(host.bytes())) : nullptr;
+  }
+  void back(TensorView host, TensorView device) const {
+    if (host)
+      cuda::copy_to_host(host.data, device.data, static_cast<std::size_t>(host.bytes()),
+                         stream_.get());
+  }
+
+  cuda::Context context_;
+  cuda::Stream stream_;
+  MoeBuffers host_, device_;
+  std::vector<DeviceBuffer> owned_;
+};
+
+}  // namespace
+
+void run_gpu(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& buffers,
+             cuda::CUstream stream) {
+  Call(layer, plan, buffers, stream).enqueue();
+}
+
+MoeCounters run_gpu_from_host(const GpuLayer& layer, const GpuPlan& plan,
+                              const MoeBuffers& buffers) {
+  const cuda::Current current(layer.context());
+  Mirror mirror(layer, plan, buffers);
+  run_gpu(layer, plan, mirror.buffers(), mirror.stream());
+  return mirror.fetch();
+}
+
+}  // namespace switchyard::moe
