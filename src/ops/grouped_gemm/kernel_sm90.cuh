@@ -339,7 +339,9 @@ struct Summer {
   const Args& args;
   int thread;  // 0..95
 
-  static constexpr int kWidth = kConfig.span * Config::kRows;
+  static constexpr int kPairs = kConfig.f32_rows ? 2 : 4;  // in the 16 bytes that a thread loads
+  static constexpr int kChunks = Config::kRows / 2 / kPairs;
+  static constexpr int kDeep = 8;  // loads under way at once
 
   __device__ void run() const {
     const int tokens =
@@ -354,43 +356,50 @@ struct Summer {
         if (!done) ptx::nanosleep(100);
         return done;
       });
-      sum(span, begin, end, schedule.width(span) * (Config::kRows / 8));
+      const int chunks = schedule.width(span) * kChunks;
+      for (int i = thread; i < (end - begin) * chunks; i += kSummers)
+        sum(span, begin + i / chunks, i % chunks);
       __threadfence();
       ptx::bar_sync(2, kSummers);
       if (thread == 0) ptx::add_release(args.summed + span, 1);
     }
   }
 
-  /// A thread has 8 values of a token: rows 0..3 and 8..11 (or 4..7 and 12..15) of one warp's 16.
-  __device__ void sum(int span, int begin, int end, int chunks) const {
-    const uint8* rows = args.rows + static_cast<int64>(span % kConfig.slots) * args.row_capacity *
-                                        kConfig.row_bytes();
-    for (int i = thread; i < (end - begin) * chunks; i += kSummers) {
-      const int token = begin + i / chunks, chunk = i % chunks;
-      const int* slot_row = args.lists.slot_row + static_cast<int64>(token) * args.slots_a_token;
-      float low[4] = {}, high[4] = {};
-#pragma unroll 4
-      for (int slot = 0; slot < args.slots_a_token; ++slot) {
-        const int row = slot_row[slot];
-        if (row >= 0) add(rows + static_cast<int64>(row) * kConfig.row_bytes(), chunk, low, high);
+  /// kPairs pairs of output rows (h, h + 8) of a token: those of neighbouring h.
+  __device__ void sum(int span, int token, int chunk) const {
+    const uint8* from =
+        args.rows +
+        static_cast<int64>(span % kConfig.slots) * args.row_capacity * kConfig.row_bytes() +
+        chunk * 16;
+    const int* slot_row = args.lists.slot_row + static_cast<int64>(token) * args.slots_a_token;
+    float low[kPairs] = {}, high[kPairs] = {};
+    for (int first = 0; first < args.slots_a_token; first += kDeep) {
+      uint4 part[kDeep];
+#pragma unroll
+      for (int i = 0; i < kDeep; ++i) {
+        const int row = first + i < args.slots_a_token ? slot_row[first + i] : -1;
+        part[i] = {0, 0, 0, 0};
+        if (row >= 0)
+          part[i] = __ldcg(
+              reinterpret_cast<const uint4*>(from + static_cast<int64>(row) * kConfig.row_bytes()));
       }
-      const int h = span * kWidth + chunk / 2 * 16 + chunk % 2 * 4;
-      store(token, h, low);
-      store(token, h + 8, high);
+#pragma unroll
+      for (int i = 0; i < kDeep; ++i) add(part[i], low, high);
     }
+    const int h =
+        span * kConfig.span * Config::kRows + chunk * kPairs / 8 * 16 + chunk * kPairs % 8;
+    store(token, h, low);
+    store(token, h + 8, high);
   }
 
-  __device__ static void add(const uint8* row, int chunk, float (&low)[4], float (&high)[4]) {
-    if constexpr (kConfig.f32_rows) {
-      const float4* at = reinterpret_cast<const float4*>(row) + 2 * chunk;
-      const float4 a = __ldcg(at), b = __ldcg(at + 1);
-      low[0] += a.x, high[0] += a.y, low[1] += a.z, high[1] += a.w;
-      low[2] += b.x, high[2] += b.y, low[3] += b.z, high[3] += b.w;
-    } else {
-      const uint4 part = __ldcg(reinterpret_cast<const uint4*>(row) + chunk);
-      const uint32 word[4] = {part.x, part.y, part.z, part.w};
+  __device__ static void add(const uint4& part, float (&low)[kPairs], float (&high)[kPairs]) {
+    const uint32 word[4] = {part.x, part.y, part.z, part.w};
 #pragma unroll
-      for (int k = 0; k < 4; ++k) {
+    for (int k = 0; k < kPairs; ++k) {
+      if constexpr (kConfig.f32_rows) {
+        low[k] += __uint_as_float(word[2 * k]);
+        high[k] += __uint_as_float(word[2 * k + 1]);
+      } else {
         low[k] += device::low_f32<kConfig.half>(word[k]);
         high[k] += device::high_f32<kConfig.half>(word[k]);
       }
@@ -398,12 +407,12 @@ struct Summer {
   }
 
   /// H is a multiple of 4.
-  __device__ void store(int token, int h, const float (&value)[4]) const {
+  __device__ void store(int token, int h, const float (&value)[kPairs]) const {
     if (h >= args.hidden) return;
-    uint2 bits;
-    bits.x = device::pack_f32<kConfig.half>(value[0], value[1]);
-    bits.y = device::pack_f32<kConfig.half>(value[2], value[3]);
-    *reinterpret_cast<uint2*>(args.out + static_cast<int64>(token) * args.hidden + h) = bits;
+    uint16* to = args.out + static_cast<int64>(token) * args.hidden + h;
+#pragma unroll
+    for (int k = 0; k < kPairs; k += 2)
+      *reinterpret_cast<uint32*>(to + k) = device::pack_f32<kConfig.half>(value[k], value[k + 1]);
   }
 };
 

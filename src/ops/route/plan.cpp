@@ -9,7 +9,9 @@
 namespace switchyard::route {
 namespace {
 
-constexpr int kMaxOneLaunch = Config::kCluster * Config::kRound;
+/// One launch could serve Config::kCluster * Config::kRound tokens; from here on its few CTAs take
+/// longer than a second launch does.
+constexpr int kMaxOneLaunch = 128;
 constexpr int kWarps = Config::kThreads / 32;
 
 constexpr std::string_view kStages[] = {"select", "group", "both"};
