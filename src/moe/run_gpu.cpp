@@ -129,7 +129,7 @@ class Call {
             .token_count = b_.token_count.as<int>(),
             .tokens = token_data(),
             .act = at<std::uint16_t>(plan_.act),
-            .rows = at<unsigned char>(plan_.rows),
+            .rows = at<float>(plan_.rows),
             .out = b_.out.as<std::uint16_t>(),
             .done = flags,
             .summed = flags + plan_.flag_count / 2,

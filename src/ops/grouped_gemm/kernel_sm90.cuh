@@ -176,7 +176,7 @@ struct Consumer {
   const Ring& ring;
   int thread;  // 0..255
   Cursor<kConfig.stages> cursor;
-  int written = -1;  // FC2: the span of a tile whose stores are under way
+  int span = -1, written = 0;  // FC2: this CTA's tiles of the span at hand that are written
 
   static constexpr bool kGated = device::is_gated(kConfig.activation);
   __device__ int lane() const { return thread % 32; }
@@ -271,10 +271,10 @@ struct Consumer {
         if (h + 8 * i < args.hidden)
           bias[i] = args.bias[static_cast<int64>(b.expert) * args.hidden + h + 8 * i];
     const int slot = tile.span % kConfig.slots, in_span = tile.row_tile - tile.span * kConfig.span;
-    constexpr int kPair = kConfig.f32_rows ? 8 : 4;  // bytes of a lane's two values
-    uint8* to = args.rows +
-                (static_cast<int64>(slot) * args.row_capacity + b.row) * kConfig.row_bytes() +
-                (in_span * (Config::kRows / 2) + warp() * 8 + lane() / 4) * kPair;
+    constexpr int kWidth = kConfig.span * Config::kRows / 2;  // pairs of a row
+    float2* to = reinterpret_cast<float2*>(args.rows) +
+                 (static_cast<int64>(slot) * args.row_capacity + b.row) * kWidth +
+                 in_span * (Config::kRows / 2) + warp() * 8 + lane() / 4;
 #pragma unroll
     for (int j = 0; j < kN / 4; ++j) {
       const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, at = j / 2 * 4 + j % 2;
@@ -283,12 +283,7 @@ struct Consumer {
                       : kConfig.weight_on_input ? 1
                                                 : args.lists.row_weight[b.row + column];
       const float low = acc[at] + w * bias[0], high = acc[at + 2] + w * bias[1];
-      uint8* pair = to + column * kConfig.row_bytes();
-      if constexpr (kConfig.f32_rows) {
-        *reinterpret_cast<float2*>(pair) = {low, high};
-      } else {
-        *reinterpret_cast<uint32*>(pair) = device::pack_f32<kConfig.half>(low, high);
-      }
+      to[column * kWidth] = {low, high};
     }
   }
 
@@ -296,27 +291,31 @@ struct Consumer {
   __device__ void tile(const Tile& tile_) {
     float acc[kN / 2];
     multiply<kN>(acc);
-    report();
     if constexpr (kConfig.phase == Phase::fc1) {
       store_act<kN>(acc, tile_);
     } else {
-      if (tile_.span >= kConfig.slots)  // the ring's slot is free once its last span is summed up
-        device::wait_until([&] {
-          return ptx::load_acquire(args.summed + tile_.span - kConfig.slots) == gridDim.x;
-        });
+      enter(tile_.span);
       store_rows<kN>(acc, tile_);
-      written = tile_.span;
+      ++written;
     }
   }
 
-  /// Says that the last tile is written. Called when the next one is multiplied: its stores have
-  /// arrived by then, so that the fence waits for nothing.
-  __device__ void report() {
-    if (kConfig.phase == Phase::fc1 || written < 0) return;
+  /// Before a tile's rows are written: the last span is told what was written to it, and the ring's
+  /// slot is free once the span that had it is summed up.
+  __device__ void enter(int next_span) {
+    if (next_span == span) return;
+    leave();
+    span = next_span;
+    if (span >= kConfig.slots)
+      device::wait_until(
+          [&] { return ptx::load_acquire(args.summed + span - kConfig.slots) == gridDim.x; });
+  }
+  __device__ void leave() {
+    if (written == 0) return;
     __threadfence();
     ptx::bar_sync(1, kConsumers);
-    if (thread == 0) ptx::add_release(args.done + written, 1);
-    written = -1;
+    if (thread == 0) ptx::add_release(args.done + span, written);
+    written = 0;
   }
 
   __device__ void run() {
@@ -329,7 +328,7 @@ struct Consumer {
         tile<kConfig.block>(next);
       }
     }
-    report();
+    leave();
   }
 };
 
@@ -339,9 +338,9 @@ struct Summer {
   const Args& args;
   int thread;  // 0..95
 
-  static constexpr int kPairs = kConfig.f32_rows ? 2 : 4;  // in the 16 bytes that a thread loads
-  static constexpr int kChunks = Config::kRows / 2 / kPairs;
-  static constexpr int kDeep = 8;  // loads under way at once
+  static constexpr int kWidth = kConfig.span * Config::kRows;
+  static constexpr int kChunks = Config::kRows / 4;  // a thread loads 4 floats at once
+  static constexpr int kDeep = 8;                    // loads under way at once
 
   __device__ void run() const {
     const int tokens =
@@ -365,54 +364,37 @@ struct Summer {
     }
   }
 
-  /// kPairs pairs of output rows (h, h + 8) of a token: those of neighbouring h.
+  /// Output rows h, h + 8, h + 1, h + 9 of a token.
   __device__ void sum(int span, int token, int chunk) const {
-    const uint8* from =
-        args.rows +
-        static_cast<int64>(span % kConfig.slots) * args.row_capacity * kConfig.row_bytes() +
-        chunk * 16;
+    const float* from = args.rows +
+                        static_cast<int64>(span % kConfig.slots) * args.row_capacity * kWidth +
+                        chunk * 4;
     const int* slot_row = args.lists.slot_row + static_cast<int64>(token) * args.slots_a_token;
-    float low[kPairs] = {}, high[kPairs] = {};
+    float4 sum = {0, 0, 0, 0};
     for (int first = 0; first < args.slots_a_token; first += kDeep) {
-      uint4 part[kDeep];
+      float4 part[kDeep];
 #pragma unroll
       for (int i = 0; i < kDeep; ++i) {
         const int row = first + i < args.slots_a_token ? slot_row[first + i] : -1;
         part[i] = {0, 0, 0, 0};
         if (row >= 0)
-          part[i] = __ldcg(
-              reinterpret_cast<const uint4*>(from + static_cast<int64>(row) * kConfig.row_bytes()));
+          part[i] =
+              __ldcg(reinterpret_cast<const float4*>(from + static_cast<int64>(row) * kWidth));
       }
 #pragma unroll
-      for (int i = 0; i < kDeep; ++i) add(part[i], low, high);
+      for (int i = 0; i < kDeep; ++i)
+        sum.x += part[i].x, sum.y += part[i].y, sum.z += part[i].z, sum.w += part[i].w;
     }
-    const int h =
-        span * kConfig.span * Config::kRows + chunk * kPairs / 8 * 16 + chunk * kPairs % 8;
-    store(token, h, low);
-    store(token, h + 8, high);
+    const int h = span * kWidth + chunk / 4 * 16 + chunk % 4 * 2;
+    store(token, h, sum.x, sum.z);
+    store(token, h + 8, sum.y, sum.w);
   }
 
-  __device__ static void add(const uint4& part, float (&low)[kPairs], float (&high)[kPairs]) {
-    const uint32 word[4] = {part.x, part.y, part.z, part.w};
-#pragma unroll
-    for (int k = 0; k < kPairs; ++k) {
-      if constexpr (kConfig.f32_rows) {
-        low[k] += __uint_as_float(word[2 * k]);
-        high[k] += __uint_as_float(word[2 * k + 1]);
-      } else {
-        low[k] += device::low_f32<kConfig.half>(word[k]);
-        high[k] += device::high_f32<kConfig.half>(word[k]);
-      }
-    }
-  }
-
-  /// H is a multiple of 4.
-  __device__ void store(int token, int h, const float (&value)[kPairs]) const {
-    if (h >= args.hidden) return;
-    uint16* to = args.out + static_cast<int64>(token) * args.hidden + h;
-#pragma unroll
-    for (int k = 0; k < kPairs; k += 2)
-      *reinterpret_cast<uint32*>(to + k) = device::pack_f32<kConfig.half>(value[k], value[k + 1]);
+  /// out[token, h] and the next; H is even.
+  __device__ void store(int token, int h, float first, float second) const {
+    if (h < args.hidden)
+      *reinterpret_cast<uint32*>(args.out + static_cast<int64>(token) * args.hidden + h) =
+          device::pack_f32<kConfig.half>(first, second);
   }
 };
 

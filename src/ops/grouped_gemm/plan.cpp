@@ -49,7 +49,6 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
                 .stages = stages(block, device),
                 .span = 1,
                 .slots = 1,
-                .f32_rows = false,
                 .activation = p.activation,
                 .bias = p.bias,
                 .weight_on_input = p.weight_on_input,
@@ -59,10 +58,7 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
     pair.fc2.activation = device::ActivationCode::identity;
     pair.fc2.span = span;
     pair.fc2.slots = kSlots;
-    for (const bool f32_rows : {true, false}) {
-      pair.fc2.f32_rows = f32_rows;
-      all.push_back(pair);
-    }
+    all.push_back(pair);
   }
   // Clocks of a stage: the tensor cores take 4 a column, the SM's port to L2 about 44 bytes a
   // clock.
@@ -84,9 +80,7 @@ std::string to_string(const Config& c) {
   const std::string text =
       fmt::format("sm90 {} block {} narrow {} stages {}", c.phase == Phase::fc1 ? "fc1" : "fc2",
                   c.block, c.narrow, c.stages);
-  return c.phase == Phase::fc1
-             ? text
-             : text + fmt::format(" span {} slots {}{}", c.span, c.slots, c.f32_rows ? " f32" : "");
+  return c.phase == Phase::fc1 ? text : text + fmt::format(" span {} slots {}", c.span, c.slots);
 }
 
 jit::Program program(const Config& c, int sm) {
@@ -95,7 +89,7 @@ jit::Program program(const Config& c, int sm) {
               "switchyard::grouped_gemm::kernel<switchyard::grouped_gemm::Config{{"
               "switchyard::grouped_gemm::Phase({}), {}, {}, {}, {}, {}, {}, "
               "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({})}}>",
-              static_cast<int>(c.phase), c.block, c.narrow, c.stages, c.span, c.slots, c.f32_rows,
+              static_cast<int>(c.phase), c.block, c.narrow, c.stages, c.span, c.slots,
               static_cast<int>(c.activation), c.bias, c.weight_on_input, static_cast<int>(c.half)),
           .arch = jit::architecture(sm),
           .options = {}};
@@ -115,7 +109,7 @@ Scratch scratch(const GpuProblem& p, const GpuConfigs& c, int rows) {
   const std::int64_t width = std::int64_t{ceil_div(outputs, Config::kRows)} * c.fc1.act_rows();
   const int in_flight = std::min(c.fc2.slots, spans(p, c.fc2));
   return {.act = rows * width * 2,
-          .rows = std::int64_t{rows} * in_flight * c.fc2.row_bytes(),
+          .rows = std::int64_t{rows} * in_flight * c.fc2.span * Config::kRows * 4,
           .flags = 2 * spans(p, c.fc2)};
 }
 

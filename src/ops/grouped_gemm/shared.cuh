@@ -20,7 +20,7 @@ struct Args {
   const int* token_count;  // [1] or null: T on the device, at most token_limit
   const uint16* tokens;    // [T, H]  FC1's input
   uint16* act;             // FC1's output times the router weight; FC2's input
-  uint8* rows;             // [slots, R, span, 128] f32 or 16-bit: FC2's output, a ring over spans
+  float* rows;             // [slots, R, span, 128]  FC2's output, a ring over spans of row tiles
   uint16* out;             // [T, H]  sum over a token's rows
   uint32* done;            // [spans]  tiles of a span that are written; 0 at launch
   uint32* summed;          // [spans]  CTAs that have summed a span up; 0 at launch
@@ -38,9 +38,8 @@ struct Config {
   int block;   // tokens of a tile at most: 8, 16 or a multiple of 32 up to 256
   int narrow;  // tiles with at most this many tokens have so few columns; `block`: none
   int stages;
-  int span;       // FC2: row tiles that are summed up together
-  int slots;      // FC2: spans in flight
-  bool f32_rows;  // FC2: rows are f32, else rounded to `half` before they are summed up
+  int span;   // FC2: row tiles that are summed up together
+  int slots;  // FC2: spans in flight
   device::ActivationCode activation;
   bool bias;
   bool weight_on_input;  // the router weight multiplies the expert's input, not its output
@@ -52,7 +51,6 @@ struct Config {
   static constexpr int kWeightBytes = kRows * kDepth * 2;
   static constexpr int kThreads = 384;  // producers, then two consumer warpgroups
   constexpr int act_rows() const { return device::is_gated(activation) ? kRows / 2 : kRows; }
-  constexpr int row_bytes() const { return span * kRows * (f32_rows ? 4 : 2); }
   constexpr int stage_bytes() const { return kWeightBytes + block * kDepth * 2; }
   constexpr int smem_bytes() const { return 1024 + stages * stage_bytes(); }
 };
