@@ -87,7 +87,7 @@ jit::Program program(const Config& c, int sm) {
   return {.file = "ops/grouped_gemm/kernel_sm90.cuh",
           .instance = fmt::format(
               "switchyard::grouped_gemm::kernel<switchyard::grouped_gemm::Config{{"
-              "switchyard::grouped_gemm::Phase({}), {}, {}, {}, {}, {}, {}, "
+              "switchyard::grouped_gemm::Phase({}), {}, {}, {}, {}, {}, "
               "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({})}}>",
               static_cast<int>(c.phase), c.block, c.narrow, c.stages, c.span, c.slots,
               static_cast<int>(c.activation), c.bias, c.weight_on_input, static_cast<int>(c.half)),
