@@ -14,6 +14,13 @@ std::string human_bytes(std::int64_t bytes) {
   return unit == 0 ? fmt::format("{} bytes", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
 
+std::string human_time(double us) {
+  if (us < 1) return fmt::format("{:.0f} ns", us * 1e3);
+  if (us < 1e3) return fmt::format("{:.1f} us", us);
+  if (us < 1e6) return fmt::format("{:.1f} ms", us / 1e3);
+  return fmt::format("{:.2f} s", us / 1e6);
+}
+
 std::string describe(const MoeConfig& config) {
   std::string text = fmt::format("{} experts, top-{} by {}", config.experts, config.top_k,
                                  name(config.routing.method));
