@@ -96,12 +96,17 @@ Json to_json(const CheckReport& report) {
 }
 
 std::string describe(const CheckReport& report) {
+  const bool says_nothing = !report.passed && report.zeros >= 0.5;
   return fmt::format(
-      "{}: error {:.2f} (at most 2 times an honest run's), routing {}, {}, {}",
+      "{}: error {:.2f} (at most 2 times an honest run's), routing {}, {}, {}{}",
       report.passed ? "passed" : "FAILED", report.error_ratio,
       report.routing_exact ? "exact" : "DIFFERS",
       report.repeatable ? "same bits twice" : "NOT repeatable",
-      report.finite_match ? "finite where it should be" : "NaN or infinity in the wrong place");
+      report.finite_match ? "finite where it should be" : "NaN or infinity in the wrong place",
+      says_nothing ? fmt::format("; {:.0f} % of the output must be 0, which proves nothing: use "
+                                 "other tokens",
+                                 report.zeros * 100)
+                   : "");
 }
 
 void print(const Json& json) {

@@ -2,6 +2,7 @@
 """The command line as a user meets it: cli_test.py PROGRAM [unittest arguments]."""
 
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -191,6 +192,13 @@ class Run(CliTest):
         tokens = safetensors.floats([0.0] * HIDDEN, [1, HIDDEN])
         refused("router_logits", tokens=tokens, router_logits=safetensors.floats([0.0] * 3, [1, 3]))
         refused("expert_weights", tokens=tokens, expert_ids=("I32", [1, 3], bytes(12)))
+
+    def test_tokens_that_prove_nothing(self):
+        nan = self.input_file(tokens=safetensors.floats([math.nan] * 96, [1, 96]))
+        done = switchyard("run", FIXTURES / "gpt_oss_mxfp4", "--layer", 0, "--input", nan, "--check")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("logits not finite", done.stdout)
+        self.assertIn("100 % of the output must be 0, which proves nothing", done.stdout)
 
     def test_output_is_never_overwritten_nor_left_half_written(self):
         out = self.work / "out.safetensors"
