@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cstdint>
 #include <cstdio>
@@ -8,6 +9,8 @@
 
 #include "cli/cli.h"
 #include "cli/print.h"
+#include "cli/usage.h"
+#include "switchyard/error.h"
 #include "switchyard/problem.h"
 
 namespace switchyard::cli {
@@ -30,6 +33,10 @@ format, the activation and the routing, then options as key=value. Weights and t
 The error is given in units of what an honest run differs from the f64 definition by; 2 passes.)";
 
 int check_all(const CheckOptions& options) {
+  if (options.lines.size() > 1 && options.lines.front() == "moe")
+    throw InvalidArgument(
+        fmt::format("[check] PROBLEM: a problem line is one argument. Quote it: '{}'.",
+                    fmt::join(options.lines, " ")));
   // A typing mistake in the last line should not cost the time of those before it.
   std::vector<MoeProblem> problems;
   for (const std::string& line : options.lines) problems.push_back(parse_problem(line));
@@ -57,9 +64,10 @@ void add_check(CLI::App& app, int& exit_code) {
   command->footer(kFooter);
   command->add_option("PROBLEM", options->lines, "problem lines, each one argument")->required();
   command->add_option("--seed", options->seed, "of the random weights and tokens")
+      ->check(long_count())
       ->capture_default_str();
   command->add_option("--threads", options->threads, "0 = one per core")
-      ->check(CLI::NonNegativeNumber)
+      ->check(count())
       ->capture_default_str();
   command->add_flag("--json", options->json, "one JSON document on stdout");
   command->callback([options, &exit_code] { exit_code = check_all(*options); });

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/print.h"
 #include "cli/progress.h"
+#include "cli/usage.h"
 #include "switchyard/checkpoint.h"
 #include "switchyard/error.h"
 #include "switchyard/problem.h"
@@ -17,8 +19,7 @@ namespace {
 
 struct ExplainOptions {
   std::string target;
-  std::optional<int> layer;
-  int tokens = 1;
+  std::optional<int> layer, tokens;
   int threads = 0;
   bool json = false;
 };
@@ -32,19 +33,30 @@ Prints the steps that a run takes, their variants, and the bytes and FLOPs of ea
 MoePlan make_plan(const ExplainOptions& options) {
   const Device device = Device::cpu(options.threads);
   if (options.target.starts_with("moe ")) {
+    if (options.layer || options.tokens)
+      throw InvalidArgument(
+          fmt::format("[explain] --{}: a problem line says it itself. Leave it out.",
+                      options.layer ? "layer" : "tokens"));
     const MoeProblem problem = parse_problem(options.target);
     MoeCase layer = make_case(problem, /*seed=*/7);
     return MoeLayer(std::move(layer.config), std::move(layer.weights), device).plan(problem.tokens);
   }
+  if (!std::filesystem::exists(options.target))
+    throw InvalidArgument(
+        fmt::format("[explain] TARGET: expected a checkpoint directory, or a problem line that "
+                    "begins with 'moe ', got '{}'. Check the path.",
+                    options.target));
   const Checkpoint checkpoint = Checkpoint::open(options.target);
-  if (!options.layer)
-    throw InvalidArgument("[explain] --layer: a checkpoint has several layers. Say which.");
+  if (!options.layer && checkpoint.layers().size() > 1)
+    throw InvalidArgument(
+        fmt::format("[explain] --layer: expected one of the {} MoE layers, got none. `switchyard "
+                    "inspect {}` lists them.",
+                    checkpoint.layers().size(), options.target));
+  const int layer = options.layer.value_or(checkpoint.layers().front().layer);
   ProgressLine line("loading");
-  return MoeLayer(
-             checkpoint.config(*options.layer),
-             checkpoint.load(*options.layer, {.tp = {}, .ep = {}, .progress = line.callback()}),
-             device)
-      .plan(options.tokens);
+  return MoeLayer(checkpoint.config(layer),
+                  checkpoint.load(layer, {.tp = {}, .ep = {}, .progress = line.callback()}), device)
+      .plan(options.tokens.value_or(1));
 }
 
 void explain(const ExplainOptions& options) {
@@ -65,13 +77,11 @@ void add_explain(CLI::App& app, int& exit_code) {
   command->footer(kFooter);
   command->add_option("TARGET", options->target, "checkpoint directory, or a problem line")
       ->required();
-  command->add_option("--layer", options->layer, "which layer of the checkpoint")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--tokens", options->tokens, "batch to plan a checkpoint's layer for")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  command->add_option("--layer", options->layer, "which layer of the checkpoint")->check(count());
+  command->add_option("--tokens", options->tokens, "batch to plan a checkpoint's layer for (1)")
+      ->check(count());
   command->add_option("--threads", options->threads, "0 = one per core")
-      ->check(CLI::NonNegativeNumber)
+      ->check(count())
       ->capture_default_str();
   command->add_flag("--json", options->json, "one JSON document on stdout");
   command->callback([options, &exit_code] {

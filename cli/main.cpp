@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cli/cli.h"
+#include "cli/usage.h"
 #include "switchyard/error.h"
 #include "switchyard/version.h"
 
@@ -37,6 +38,7 @@ int main(int argc, char** argv) {
   app.footer(kFooter);
   app.set_version_flag("--version", std::string("switchyard ") + version());
   app.require_subcommand(1);
+  app.failure_message(cli::usage_error);
   int exit_code = cli::kOk;
   cli::add_inspect(app, exit_code);
   cli::add_run(app, exit_code);

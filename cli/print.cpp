@@ -14,6 +14,13 @@ std::string human_bytes(std::int64_t bytes) {
   return unit == 0 ? fmt::format("{} bytes", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
 
+std::string human_time(double us) {
+  if (us < 1) return fmt::format("{:.0f} ns", us * 1e3);
+  if (us < 1e3) return fmt::format("{:.1f} us", us);
+  if (us < 1e6) return fmt::format("{:.1f} ms", us / 1e3);
+  return fmt::format("{:.2f} s", us / 1e6);
+}
+
 std::string describe(const MoeConfig& config) {
   std::string text = fmt::format("{} experts, top-{} by {}", config.experts, config.top_k,
                                  name(config.routing.method));
@@ -89,12 +96,17 @@ Json to_json(const CheckReport& report) {
 }
 
 std::string describe(const CheckReport& report) {
+  const bool says_nothing = !report.passed && report.zeros >= 0.5;
   return fmt::format(
-      "{}: error {:.2f} (at most 2 times an honest run's), routing {}, {}, {}",
+      "{}: error {:.2f} (at most 2 times an honest run's), routing {}, {}, {}{}",
       report.passed ? "passed" : "FAILED", report.error_ratio,
       report.routing_exact ? "exact" : "DIFFERS",
       report.repeatable ? "same bits twice" : "NOT repeatable",
-      report.finite_match ? "finite where it should be" : "NaN or infinity in the wrong place");
+      report.finite_match ? "finite where it should be" : "NaN or infinity in the wrong place",
+      says_nothing ? fmt::format("; {:.0f} % of the output must be 0, which proves nothing: use "
+                                 "other tokens",
+                                 report.zeros * 100)
+                   : "");
 }
 
 void print(const Json& json) {

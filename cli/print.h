@@ -15,6 +15,9 @@ using Json = nlohmann::ordered_json;
 /// "3.4 GiB"
 std::string human_bytes(std::int64_t bytes);
 
+/// "850 ns", "12.5 us", "3.1 ms", "2.75 s"
+std::string human_time(double us);
+
 /// "64 experts, top-6 by deepseek_v3 (8 groups, 4 kept), swiglu, H 2048, I 1408, ..."
 std::string describe(const MoeConfig& config);
 

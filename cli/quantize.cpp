@@ -49,8 +49,9 @@ void quantize(const QuantizeCommand& command) {
            {"expert_bytes_after", expert_bytes(after)}});
     return;
   }
-  fmt::print("{}: {} layers as {} ({}), experts {} -> {}\n", command.out, after.layers().size(),
-             to_string(format), after.layers().front().scheme, human_bytes(expert_bytes(before)),
+  fmt::print("{}: {} layer{} as {} ({}), experts {} -> {}\n", command.out, after.layers().size(),
+             after.layers().size() == 1 ? "" : "s", to_string(format),
+             after.layers().front().scheme, human_bytes(expert_bytes(before)),
              human_bytes(expert_bytes(after)));
 }
 

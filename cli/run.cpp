@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <memory>
@@ -7,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/run_layer.h"
+#include "cli/usage.h"
 #include "switchyard/checkpoint.h"
 #include "switchyard/error.h"
 
@@ -35,6 +37,9 @@ void check_output(const std::filesystem::path& output) {
   const std::filesystem::path parent = std::filesystem::absolute(output).parent_path();
   if (!std::filesystem::is_directory(parent))
     throw InvalidArgument(fmt::format("[run] --output: {} is not a directory.", parent.string()));
+  if (::access(parent.c_str(), W_OK) != 0)
+    throw InvalidArgument(fmt::format(
+        "[run] --output: {} is not writable. Choose another directory.", parent.string()));
 }
 
 int run(const RunCommand& command) {
@@ -64,27 +69,34 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("DIR", run_options.directory, "checkpoint directory, or a .safetensors file")
       ->required();
   command->add_option("--layer", run_options.layer, "model layer, as `inspect` numbers them")
+      ->check(count())
       ->required();
   CLI::Option* tokens =
       command->add_option("--tokens", run_options.tokens, "that many random tokens")
-          ->check(CLI::NonNegativeNumber)
+          ->check(count())
           ->capture_default_str();
   command->add_option("--input", run_options.input, "tokens from a .safetensors file, see below")
-      ->check(CLI::ExistingFile)
+      ->check(existing_file())
       ->excludes(tokens);
   command->add_option("--output", options->output, "write the result to a .safetensors file");
   command->add_flag("--check", run_options.check, "compare with the definition in f64");
   command->add_option("--act", run_options.act,
                       "round each GEMM's input to f32, bf16, fp16, fp8_tensor, fp8_token, "
                       "fp8_block, nvfp4 or mxfp8 instead of what the checkpoint asks for");
-  command->add_option("--tp", run_options.tp, "tensor-parallel part r/n")->capture_default_str();
-  command->add_option("--ep", run_options.ep, "expert-parallel part r/n")->capture_default_str();
-  command->add_option("--seed", run_options.seed, "of the random tokens")->capture_default_str();
+  command->add_option("--tp", run_options.tp, "tensor-parallel part r/n")
+      ->check(part())
+      ->capture_default_str();
+  command->add_option("--ep", run_options.ep, "expert-parallel part r/n")
+      ->check(part())
+      ->capture_default_str();
+  command->add_option("--seed", run_options.seed, "of the random tokens")
+      ->check(long_count())
+      ->capture_default_str();
   command->add_option("--device", options->device, "where to run")
       ->check(CLI::IsMember({"cpu"}))
       ->capture_default_str();
   command->add_option("--threads", run_options.threads, "0 = one per core")
-      ->check(CLI::NonNegativeNumber)
+      ->check(count())
       ->capture_default_str();
   command->add_flag("--json", options->json, "one JSON document on stdout");
   command->callback([options, &exit_code] { exit_code = run(*options); });

@@ -65,13 +65,13 @@ void print(const RunReport& report) {
   const std::vector<int> counts = tokens_per_expert(report);
   const auto used = std::count_if(counts.begin(), counts.end(), [](int n) { return n > 0; });
   fmt::print("layer    {} of {}: {}\n", report.layer.layer, report.family, describe(report.config));
-  fmt::print("weights  {} ({}), {} loaded in {:.3f} s\n", formats(report.layer),
-             report.layer.scheme, human_bytes(report.weight_bytes), report.load_seconds);
+  fmt::print("weights  {} ({}), {} loaded in {}\n", formats(report.layer), report.layer.scheme,
+             human_bytes(report.weight_bytes), human_time(report.load_seconds * 1e6));
   if (report.tp.ranks > 1 || report.ep.ranks > 1)
     fmt::print("part     tp {}/{}, ep {}/{}: the output is this part's share of the sum\n",
                report.tp.rank, report.tp.ranks, report.ep.rank, report.ep.ranks);
-  fmt::print("run      {} tokens on {} in {:.1f} us (median of {})\n", report.tokens(),
-             to_string(report.device), report.median_us(), report.run_us.size());
+  fmt::print("run      {} tokens on {} in {} (median of {})\n", report.tokens(),
+             to_string(report.device), human_time(report.median_us()), report.run_us.size());
   fmt::print("experts  {} of {} used; tokens each: {}\n", used, counts.size(), busiest(counts));
   if (report.counters.bad_expert_ids + report.counters.non_finite_weights +
           report.counters.non_finite_logits >

@@ -12,7 +12,7 @@ add_test(NAME cli COMMAND Python3::Interpreter tests/cli/cli_test.py
 if(NOT SWITCHYARD_SANITIZE)
   add_test(NAME consumer COMMAND ${CMAKE_COMMAND}
     -DBUILD=${PROJECT_BINARY_DIR} -DSOURCE=${PROJECT_SOURCE_DIR}/tests/consumer
-    -DWORK=${PROJECT_BINARY_DIR}/consumer -DCXX=${CMAKE_CXX_COMPILER}
+    -DWORK=${PROJECT_BINARY_DIR}/consumer -DCXX=${CMAKE_CXX_COMPILER} -DGENERATOR=${CMAKE_GENERATOR}
     -DLIBDIR=${CMAKE_INSTALL_LIBDIR} -DVERSION=${PROJECT_VERSION}
     -P ${PROJECT_SOURCE_DIR}/tests/consumer/consumer_test.cmake)
 endif()

@@ -40,7 +40,7 @@ struct CheckpointLayer {
 };
 
 struct LoadOptions {
-  Part tp, ep;  ///< only the bytes of this part are read
+  Part tp, ep;  ///< only the bytes of this part are read, and the input scales of all experts
   Progress progress;
 };
 

@@ -11,6 +11,11 @@ namespace {
 constexpr std::size_t kLongestWord = 64;
 constexpr int kLargestCount = 1 << 30;
 
+/// The formats that finish() suggests.
+constexpr std::string_view kFormats[] = {
+    "f32",   "bf16",  "fp16",  "fp8_tensor", "fp8_channel", "fp8_block", "fp8_block32",
+    "mxfp8", "nvfp4", "mxfp4", "int4",       "int4_g32",    "int4_g128"};
+
 template <class T>
 std::optional<T> number(std::string_view text) {
   T value{};
@@ -32,6 +37,14 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
     }
   }
   return row[b.size()];
+}
+
+std::optional<WeightFormat> format_named(std::string_view word) {
+  try {
+    return weight_format(word);
+  } catch (const InvalidArgument&) {
+    return std::nullopt;
+  }
 }
 
 }  // namespace
@@ -154,6 +167,18 @@ void LineParser::part(std::string_view key, int& rank, int& ranks) {
           "[{}] {}: expected RANK/RANKS with 0 <= RANK < RANKS, got '{}'.", op_, key, *text);
   rank = parsed_rank;
   ranks = parsed_ranks;
+}
+
+void LineParser::word(WeightFormat& value) {
+  known_.insert(known_.end(), std::begin(kFormats), std::end(kFormats));
+  bool given = false;
+  for (const std::string_view word : unclaimed()) {
+    const std::optional<WeightFormat> named = format_named(word);
+    if (!named) continue;  // finish() knows more spellings
+    require(!given, "[{}] '{}': a second weight format.", op_, word);
+    value = *named;
+    given = claim(word);
+  }
 }
 
 std::vector<std::string_view> LineParser::unclaimed() const {

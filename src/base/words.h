@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/names.h"
+#include "switchyard/weights.h"
 
 /// Problem lines: "route t128 e256 k8 deepseek_v3 groups=8". A problem lists its fields once, in
 /// `template <class Problem, class Line> void fields(Problem&, Line&)`, for both directions, so
@@ -54,11 +55,8 @@ class LineParser {
       value = entry.value;
     }
   }
-  /// The words that no field has claimed so far, for fields that know more than a table.
-  std::vector<std::string_view> unclaimed() const;
-  bool claim(std::string_view word);
-  /// Adds to what finish() may suggest.
-  void suggest(std::string_view word) { known_.emplace_back(word); }
+  /// "nvfp4", "int4_g32". Comes after the fields whose words a format's name could be.
+  void word(WeightFormat& value);
   /// Throws InvalidArgument, with the nearest spelling, if a word is left.
   void finish() const;
 
@@ -68,6 +66,8 @@ class LineParser {
     bool claimed = false;
   };
 
+  std::vector<std::string_view> unclaimed() const;
+  bool claim(std::string_view word);
   const std::string_view* claim_option(std::string_view key);
   template <class E>
   E choose(std::string_view key, std::string_view text, std::span<const Named<E>> names) const {
@@ -115,7 +115,7 @@ class LinePrinter {
   void word(E value, std::span<const Named<E>> names) {
     add("{}", name_of(names, value));
   }
-  void word(std::string_view text) { add("{}", text); }
+  void word(const WeightFormat& value) { add("{}", to_string(value)); }
   const std::string& text() const { return text_; }
 
  private:

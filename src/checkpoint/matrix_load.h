@@ -26,7 +26,8 @@ class MatrixReader {
     for (std::int64_t part = 0; part < parts_; ++part)
       for (std::int64_t e = 0; e < s_.experts; ++e) read_elements(part, e);
     if (to_.format.scaled) read_scales();
-    if (first().global) read_scalars(&StoredMatrix::global, parts_, to_.global_scale);
+    if (first().global)
+      read_scalars(&StoredMatrix::global, s_.expert, {s_.experts, parts_}, to_.global_scale);
     if (first().zeros) read_zeros();
     if (first().groups) read_groups();
     if (first().input_scale) read_input_scale();
@@ -63,10 +64,12 @@ class MatrixReader {
   void copy_scales(const std::byte* from, DType type, std::int64_t index, std::int64_t count,
                    std::int64_t to);
 
-  /// One f32 for each expert and part: [experts, count].
-  void read_scalars(const Leaf* StoredMatrix::*which, std::int64_t count, Tensor& to);
+  /// One f32 for each expert and part: `shape` is [experts, parts].
+  void read_scalars(const Leaf* StoredMatrix::*which, std::int64_t first_expert, const Shape& shape,
+                    Tensor& to);
 
-  /// Gate and up read the same input: the larger scale serves both.
+  /// Gate and up read the same input: the larger scale serves both. A token is rounded once for
+  /// all experts, so a slice of them gets one scale: the largest of all, here or on other ranks.
   void read_input_scale();
 
   /// Zero points are packed along the rows, eight to a word.

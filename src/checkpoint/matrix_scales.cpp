@@ -86,14 +86,15 @@ void MatrixReader::copy_scales(const std::byte* from, DType type, std::int64_t i
                            to_.scales.as<float>() + to);
 }
 
-void MatrixReader::read_scalars(const Leaf* StoredMatrix::*which, std::int64_t count, Tensor& to) {
-  to = Tensor(DType::f32, {s_.experts, count});
-  for (std::int64_t e = 0; e < s_.experts; ++e)
-    for (std::int64_t part = 0; part < count; ++part) {
+void MatrixReader::read_scalars(const Leaf* StoredMatrix::*which, std::int64_t first_expert,
+                                const Shape& shape, Tensor& to) {
+  to = Tensor(DType::f32, shape);
+  for (std::int64_t e = 0; e < shape[0]; ++e)
+    for (std::int64_t part = 0; part < shape[1]; ++part) {
       const StoredMatrix& m = part_rows(part).matrix;
       const Grid grid{m.*which, m.holder, false, 1, 1, 4};
-      read_cells(reads_, grid, {.expert = s_.expert + e, .rows = 1, .cols = 1},
-                 to.as<std::byte>() + (e * count + part) * 4, 4);
+      read_cells(reads_, grid, {.expert = first_expert + e, .rows = 1, .cols = 1},
+                 to.as<std::byte>() + (e * shape[1] + part) * 4, 4);
     }
   if (first().scheme->inverse)
     reads_.finally([&to] {
@@ -104,13 +105,14 @@ void MatrixReader::read_scalars(const Leaf* StoredMatrix::*which, std::int64_t c
 
 void MatrixReader::read_input_scale() {
   if (parts_ == 2 && !p_.parts[1].matrix.input_scale) return;
-  read_scalars(&StoredMatrix::input_scale, parts_, to_.input_scale);
+  read_scalars(&StoredMatrix::input_scale, 0, {p_.experts, parts_}, to_.input_scale);
   reads_.finally([this] {
-    Tensor largest(DType::f32, {s_.experts});
-    for (std::int64_t e = 0; e < s_.experts; ++e) {
-      const float* const scales = to_.input_scale.as<float>() + e * parts_;
-      largest.as<float>()[e] = *std::max_element(scales, scales + parts_);
-    }
+    const float* const scales = to_.input_scale.as<float>();
+    const bool all = s_.experts == p_.experts;
+    Tensor largest(DType::f32, {all ? p_.experts : 1});
+    const std::int64_t each = all ? parts_ : p_.experts * parts_;
+    for (std::int64_t e = 0; e < largest.shape()[0]; ++e)
+      largest.as<float>()[e] = *std::max_element(scales + e * each, scales + (e + 1) * each);
     to_.input_scale = std::move(largest);
   });
 }

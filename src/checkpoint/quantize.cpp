@@ -51,7 +51,11 @@ class Quantizer {
 
   void run() {
     check_target();
-    fs::create_directories(partial_);
+    std::error_code error;
+    fs::create_directories(partial_, error);
+    if (error)
+      throw DeviceError(fmt::format("[checkpoint.quantize] {}: cannot create the directory: {}.",
+                                    partial_.string(), error.message()));
     std::vector<std::vector<OtherTensor>> others =
         other_tensors(state_->catalogue, state_->config.quant);
     std::erase_if(others, [](const auto& tensors) { return tensors.empty(); });

@@ -7,16 +7,19 @@
 namespace switchyard::moe {
 namespace {
 
-/// "1.5 MiB", "12 KiB", "300 B"
+/// "2.5 GiB", "1.5 MiB", "12.0 KiB", "300 B"
 std::string bytes_text(std::int64_t bytes) {
   const auto value = static_cast<double>(bytes);
+  if (bytes >= 1 << 30) return fmt::format("{:.1f} GiB", value / (1 << 30));
   if (bytes >= 1 << 20) return fmt::format("{:.1f} MiB", value / (1 << 20));
   if (bytes >= 1 << 10) return fmt::format("{:.1f} KiB", value / (1 << 10));
   return fmt::format("{} B", bytes);
 }
 
 std::string flops_text(std::int64_t flops) {
-  return flops == 0 ? "-" : fmt::format("{:.1f} MFLOP", static_cast<double>(flops) * 1e-6);
+  const auto value = static_cast<double>(flops);
+  if (flops >= 1'000'000'000) return fmt::format("{:.1f} GFLOP", value * 1e-9);
+  return flops == 0 ? "-" : fmt::format("{:.1f} MFLOP", value * 1e-6);
 }
 
 }  // namespace

@@ -7,30 +7,6 @@ namespace switchyard {
 namespace {
 
 constexpr std::string_view kLoads[] = {"random", "balanced", "zipf", "hot"};
-constexpr std::string_view kFormats[] = {
-    "f32",   "bf16",  "fp16",  "fp8_tensor", "fp8_channel", "fp8_block", "fp8_block32",
-    "mxfp8", "nvfp4", "mxfp4", "int4",       "int4_g32",    "int4_g128"};
-
-void format_word(LineParser& line, WeightFormat& format) {
-  for (const std::string_view name : kFormats) line.suggest(name);
-  bool given = false;
-  for (const std::string_view word : line.unclaimed()) {
-    try {
-      const WeightFormat named = weight_format(word);
-      require(!given, "[moe] '{}': a second weight format.", word);
-      format = named;
-      given = true;
-    } catch (const InvalidArgument&) {
-      if (given) throw;
-      continue;  // finish() knows more spellings
-    }
-    line.claim(word);
-  }
-}
-
-void format_word(LinePrinter& line, const WeightFormat& format) {
-  line.word(to_string(format));
-}
 
 template <class Config, class Line>
 void routing_fields(Config& c, Line& line) {
@@ -73,7 +49,7 @@ void fields(Problem& p, Line& line) {
   line.option("routing_load", p.load, "random", kLoads);
   line.part("tp", p.tp_rank, p.tp_ranks);
   line.part("ep", p.ep_rank, p.ep_ranks);
-  format_word(line, p.format);
+  line.word(p.format);
 }
 
 void check_numbers(const MoeProblem& p) {

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "checkpoint/families.h"
 #include "checkpoint/state.h"
 #include "formats/convert.h"
 #include "tests/checkpoint/tiny_checkpoint.h"
@@ -102,6 +103,7 @@ TEST(Layouts, KimiK3) {
   c.put(prefix + "shared_experts.up_proj.weight", DType::bf16, {96, 64});
   c.put(prefix + "shared_experts.down_proj.weight", DType::bf16, {64, 96});
   const Checkpoint checkpoint = c.open();
+  EXPECT_EQ(checkpoint.family(), "kimi_k3");
   const CheckpointLayer& layer = checkpoint.layer(1);
   EXPECT_EQ(layer.scheme, "compressed-tensors mxfp4");
   EXPECT_EQ(layer.config.latent, 32);
@@ -119,6 +121,18 @@ TEST(Layouts, KimiK3) {
                 checkpoint.load(1, {.tp = {0, 2}, .ep = {}, .progress = {}});
               }),
               HasSubstr("the norm behind the experts needs the whole sum"));
+}
+
+TEST(Layouts, TensorsTellTheFamilyWhereTheConfigDoesNot) {
+  const std::pair<std::string_view, std::string_view> signatures[] = {
+      {"routed_expert_norm.weight", "kimi_k3"},
+      {"gate.tid2eid", "deepseek_v4"},
+      {"fc1_latent_proj.weight", "nemotron_h"}};
+  for (const auto& [leaf, family] : signatures) {
+    checkpoint::LayerTensors layer;
+    layer.leaves.emplace_back().name = leaf;
+    EXPECT_EQ(checkpoint::find_family(checkpoint::ModelConfig(), layer).name, family);
+  }
 }
 
 TEST(Layouts, GptOssOriginalNames) {
@@ -183,12 +197,44 @@ TEST(Load, ReadsTheBytesOfItsPartAlone) {
                                       "qwen3_5_moe_bf16", "llama4_modelopt_nvfp4"}) {
     SCOPED_TRACE(name);
     const Bytes ep = count_bytes(fixtures / name, 1, 2);
-    // Parts differ in nothing but scalars that several of them read.
+    // Parts differ in nothing but scalars that several of them read, such as all input scales.
     EXPECT_GE(ep.parts, ep.whole);
-    EXPECT_LE(ep.parts, ep.whole + 64);
+    EXPECT_LE(ep.parts, ep.whole + 128);
     const Bytes tp = count_bytes(fixtures / name, 2, 1);
     EXPECT_GE(tp.parts, tp.whole);
     EXPECT_LE(tp.parts, tp.whole + 256);
+  }
+}
+
+TEST(Load, ExpertSlicesShareTheLargestInputScaleOfAllExperts) {
+  for (const bool inverse : {false, true}) {
+    TinyCheckpoint c;
+    const std::string_view key = inverse ? "input_global_scale" : "input_scale";
+    if (inverse) {
+      c.put_all("weight_packed", DType::u8, 1, 0.5, 0x22);
+      c.put_all("weight_scale", DType::f8_e4m3, 1, 1.0 / 16, 0x38);
+      c.put_scalars("weight_global_scale", 2);
+    } else {
+      TinyCheckpoint::nvfp4(c);
+    }
+    c.put_scalars(key, inverse ? 4 : 0.25F);
+    const auto set = [&](int expert, std::string_view base, float scale) {
+      *c.file.tensors.at(TinyCheckpoint::name(expert, fmt::format("{}.{}", base, key)))
+           .as<float>() = inverse ? 1 / scale : scale;
+    };
+    set(1, "up_proj", 8);
+    set(0, "down_proj", 2);
+    const Checkpoint checkpoint = c.open();
+    for (int rank = 0; rank < 2; ++rank) {
+      const MoeWeights part = checkpoint.load(0, {.tp = {}, .ep = {rank, 2}, .progress = {}});
+      ASSERT_EQ(part.experts.gate_up.input_scale.shape(), Shape{1});
+      EXPECT_EQ(*part.experts.gate_up.input_scale.as<float>(), 8);
+      EXPECT_EQ(*part.experts.down.input_scale.as<float>(), 2);
+    }
+    const MoeWeights whole = checkpoint.load(0);
+    ASSERT_EQ(whole.experts.gate_up.input_scale.shape(), Shape{2});
+    EXPECT_EQ(whole.experts.gate_up.input_scale.as<float>()[0], 0.25F);
+    EXPECT_EQ(whole.experts.gate_up.input_scale.as<float>()[1], 8);
   }
 }
 

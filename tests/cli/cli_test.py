@@ -2,6 +2,7 @@
 """The command line as a user meets it: cli_test.py PROGRAM [unittest arguments]."""
 
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -67,11 +68,12 @@ class Help(CliTest):
             self.assertIn("--json", self.ok(command, "--help"))
 
     def test_wrong_usage(self):
-        self.refused()
-        self.refused("frobnicate")
-        self.refused("inspect")
-        self.refused("run", MODEL)  # no --layer
-        self.refused("inspect", MODEL, "--jsno")
+        self.refused(says="one of inspect run check quantize explain")
+        self.refused("frobnicate", says="got 'frobnicate'")
+        self.refused("--verison", says="got '--verison'")
+        self.refused("inspect", says="DIR is required")
+        self.refused("run", MODEL, says="[run] --layer is required. `switchyard run --help`")
+        self.refused("inspect", MODEL, "--jsno", says="'--jsno' is not expected here")
 
 
 class Inspect(CliTest):
@@ -157,6 +159,7 @@ class Run(CliTest):
         text = self.ok("run", MODEL, "--layer", 0, "--tokens", 3, "--check")
         for word in ("layer ", "weights ", "3 tokens on cpu", "experts ", "output ", "passed"):
             self.assertIn(word, text)
+        self.assertRegex(text, r"3 tokens on cpu.* in [\d.]{1,5} (ns|us|ms|s) \(median of \d+\)")
         self.ok("run", MODEL, "--layer", 0, "--tokens", 0)
 
     def test_same_seed_same_values(self):
@@ -173,7 +176,11 @@ class Run(CliTest):
             self.refused("run", MODEL, "--layer", 0, f"--tp={part}", says=part)
         self.refused("run", MODEL, "--layer", 0, "--act", "int3", says="fp8_token")
         self.refused("run", MODEL, "--layer", 0, "--device", "abacus", says="abacus")
-        self.refused("run", MODEL, "--layer", 0, "--tokens", -1)
+        for number in ("-1", "1.5", "many", "99999999999"):
+            self.refused("run", MODEL, "--layer", 0, f"--tokens={number}", says=f"got '{number}'")
+        self.refused("run", MODEL, "--layer", "x", says="--layer: expected a whole number")
+        self.refused("run", MODEL, "--layer", 0, "--seed", -1, says="--seed")
+        self.refused("run", MODEL, "--layer", 0, "--token", 1, says="'--token' is not expected here")
         self.refused("run", MODEL, "--layer", 0, "--input", self.work / "none", says="none")
 
     def test_wrong_inputs(self):
@@ -185,6 +192,13 @@ class Run(CliTest):
         tokens = safetensors.floats([0.0] * HIDDEN, [1, HIDDEN])
         refused("router_logits", tokens=tokens, router_logits=safetensors.floats([0.0] * 3, [1, 3]))
         refused("expert_weights", tokens=tokens, expert_ids=("I32", [1, 3], bytes(12)))
+
+    def test_tokens_that_prove_nothing(self):
+        nan = self.input_file(tokens=safetensors.floats([math.nan] * 96, [1, 96]))
+        done = switchyard("run", FIXTURES / "gpt_oss_mxfp4", "--layer", 0, "--input", nan, "--check")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("logits not finite", done.stdout)
+        self.assertIn("100 % of the output must be 0, which proves nothing", done.stdout)
 
     def test_output_is_never_overwritten_nor_left_half_written(self):
         out = self.work / "out.safetensors"
@@ -214,6 +228,7 @@ class Check(CliTest):
         self.refused("check", self.LINE, "moe t8 h64 i32 e8 k2 nvfp5", says="nvfp4")
         self.refused("check", "moe t8 h64 i32 e8 k9 bf16")
         self.refused("check", "", says="moe")
+        self.refused("check", *self.LINE.split(), says=f"Quote it: '{self.LINE}'")
 
 
 class Quantize(CliTest):
@@ -249,8 +264,13 @@ class Explain(CliTest):
         self.assertEqual(self.json("explain", MODEL, "--layer", 0, "--tokens", 8)["max_tokens"], 8)
 
     def test_mistakes(self):
-        self.refused("explain", MODEL, says="--layer")
+        several = FIXTURES / "mixtral_bf16"
+        self.refused("explain", several, says=f"--layer: expected one of the 2 MoE layers, got none. "
+                     f"`switchyard inspect {several}` lists them")
+        self.ok("explain", MODEL)  # it has one layer
         self.refused("explain", "moe t8", says="moe")
+        self.refused("explain", "moee t8", says="begins with 'moe '")
+        self.refused("explain", Check.LINE, "--layer", 3, says="--layer")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -51,22 +50,21 @@ struct Nvrtc {
   int (*destroy)(Program*);
 };
 
-using Library = std::unique_ptr<void, int (*)(void*)>;
-
-Library open_nvrtc() {
+/// Never closed: what NVRTC keeps until the process ends would look like a leak.
+void* open_nvrtc() {
   for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"})
-    if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return {library, dlclose};
-  return {nullptr, dlclose};
+    if (void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;
+  return nullptr;
 }
 
 template <class Function>
-void find(const Library& library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library.get(), name));
+void find(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(dlsym(library, name));
   ASSERT_NE(function, nullptr) << name;
 }
 
 TEST(Nvrtc, CompilesEveryCodecForTheDevice) {
-  const Library library = open_nvrtc();
+  void* const library = open_nvrtc();
   if (!library) GTEST_SKIP() << "libnvrtc was not found";
   Nvrtc nvrtc{};
   find(library, "nvrtcCreateProgram", nvrtc.create);

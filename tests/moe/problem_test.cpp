@@ -105,6 +105,7 @@ std::string refusal(const std::string& line) {
 TEST(ProblemLine, SuggestsTheNearestSpelling) {
   const std::string base = "moe t1 h64 i64 e4 k2 ";
   EXPECT_NE(refusal(base + "nvpf4").find("'nvfp4'"), std::string::npos);
+  EXPECT_NE(refusal(base + "nvfp4 swigloo").find("'swiglu'"), std::string::npos);
   EXPECT_NE(refusal(base + "swigluoai").find("'swiglu_oai'"), std::string::npos);
   EXPECT_NE(refusal(base + "deepseekv3").find("'deepseek_v3'"), std::string::npos);
   EXPECT_NE(refusal(base + "group=2").find("'groups='"), std::string::npos);

@@ -8,6 +8,7 @@
 #include "moe/reference.h"
 #include "switchyard/error.h"
 #include "switchyard/ops.h"
+#include "tests/ops/dense_moe_data.h"
 #include "tests/support/tiny.h"
 
 namespace switchyard {
@@ -16,7 +17,10 @@ namespace {
 using tiny::floats;
 using tiny::ints;
 
-constexpr auto kLayout = ops::ScaleLayout::swizzled_128x4;
+using testing::integers;
+using testing::kDenseScales;
+using testing::quantised;
+using testing::Quantised;
 
 std::vector<float> values(const Tensor& t) {
   return {t.as<float>(), t.as<float>() + t.shape().elements()};
@@ -46,20 +50,6 @@ TEST(Fc2Alpha, RefusesIdsWithoutAnExpert) {
   Tensor out(DType::f32, {1, 3});
   EXPECT_THROW(ops::fc2_alpha({ids.view(), weights.view(), alpha.view(), 0, false, out.view()}),
                InvalidArgument);
-}
-
-struct Quantised {
-  Tensor codes;
-  std::vector<std::uint8_t> scales;
-};
-
-Quantised quantised(const Tensor& x, float encode_scale) {
-  const std::int64_t rows = x.shape()[0], cols = x.shape()[1];
-  Quantised q{Tensor(DType::f4_e2m1, x.shape()), std::vector<std::uint8_t>(static_cast<std::size_t>(
-                                                     ops::scale_bytes(kLayout, rows, cols / 16)))};
-  ops::quantize_nvfp4(
-      {x.view(), encode_scale, ScaleRecipe::fast, kLayout, q.codes.view(), q.scales});
-  return q;
 }
 
 /// A layer of E experts and its dense form: x scale s1, intermediate scale s2, all static.
@@ -117,7 +107,7 @@ struct Dense {
     constexpr std::int64_t kWidth = kExperts * kIntermediate;
     Tensor y(DType::f4_e2m1, {kTokens, kWidth}), out(DType::f32, {kTokens, kHidden});
     std::vector<std::uint8_t> y_scales(
-        static_cast<std::size_t>(ops::scale_bytes(kLayout, kTokens, kWidth / 16)));
+        static_cast<std::size_t>(ops::scale_bytes(kDenseScales, kTokens, kWidth / 16)));
     ops::DenseFc1Args fc1{.x = x.codes.view(),
                           .x_scales = x.scales,
                           .weights = &experts.gate_up,
@@ -160,16 +150,6 @@ TEST(DenseMoe, IsTheLayer) {
   const std::vector<double> fused = dense.layer.run().out;
   EXPECT_LT(relative_rms(dense.run(true, false), fused), 0.02);
   EXPECT_LT(relative_rms(fused, layer), 0.15);
-}
-
-/// The numbers in [-5, 5] of the DenseGEMM tests (spec 10.1).
-Tensor integers(Shape shape, std::uint64_t seed) {
-  Tensor tensor(DType::f32, shape);
-  const Random numbers(seed);
-  for (std::int64_t i = 0; i < shape.elements(); ++i)
-    tensor.as<float>()[i] =
-        static_cast<float>(numbers.below(static_cast<std::uint64_t>(i), 10)) - 5;
-  return tensor;
 }
 
 // Codes within one step and scale bytes within one for more than 95 %, as spec 10.1 asks.

@@ -87,6 +87,35 @@ void expect_refused(const ops::GroupedGemmArgs& args, const char* names) {
   }
 }
 
+TEST(GroupedGemmLine, ParsesWhatItPrints) {
+  using grouped_gemm::parse;
+  const std::string line = "grouped_gemm e256 r4096 n4096 k7168 nvfp4";
+  const grouped_gemm::Problem problem{
+      .experts = 256, .rows = 4096, .out = 4096, .in = 7168, .weights = weight_format("nvfp4")};
+  EXPECT_EQ(to_string(problem), line);
+  EXPECT_EQ(parse(line), problem);
+  EXPECT_EQ(to_string(parse("grouped_gemm int4_g32 k64 n2 e1 r0")),
+            "grouped_gemm e1 r0 n2 k64 int4_g32");
+  EXPECT_EQ(parse("grouped_gemm e1 n2 k64").weights, weight_format("bf16"));
+}
+
+TEST(GroupedGemmLine, NamesTheWrongWord) {
+  const std::pair<const char*, const char*> lines[] = {
+      {"grouped_gemm e4 r1 n2", "[grouped_gemm] k: missing"},
+      {"grouped_gemm e0 r1 n2 k4", "e: expected a count from 1"},
+      {"grouped_gemm e4 r1 n2 k4 nvfp8", "'nvfp8': not known here"},
+      {"grouped_gemm e4 r1 n2 k4 nvfp4 mxfp4", "a second weight format"},
+      {"moe e4 r1 n2 k4", "expected it to begin with 'grouped_gemm'"}};
+  for (const auto& [line, says] : lines) {
+    try {
+      grouped_gemm::parse(line);
+      ADD_FAILURE() << line;
+    } catch (const InvalidArgument& error) {
+      EXPECT_NE(std::string(error.what()).find(says), std::string::npos) << error.what();
+    }
+  }
+}
+
 TEST(GroupedGemmOp, NamesTheBadArgumentAndWritesNothing) {
   Case c("nvfp4", DType::bf16, true);
   std::memset(c.out.data(), 0xD5, static_cast<std::size_t>(c.out.bytes()));

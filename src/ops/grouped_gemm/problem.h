@@ -22,7 +22,8 @@ struct Problem {
 };
 
 std::string to_string(const Problem& problem);
-/// parse(to_string(p)) == p
+/// parse(to_string(p)) == p; throws InvalidArgument, naming the word, the rule and the nearest
+/// valid spelling.
 Problem parse(std::string_view line);
 
 /// The definition: y[r, n] = x[r, :] . w[e, n, :] + bias[e, n] with e = expert_of_row[r], and with
