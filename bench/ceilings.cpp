@@ -7,6 +7,8 @@
 #include <thread>
 #include <vector>
 
+#include "switchyard/tensor.h"
+
 namespace switchyard::bench {
 namespace {
 
@@ -54,11 +56,13 @@ float multiply_adds(std::int64_t rounds, float seed) {
 }  // namespace
 
 double read_ceiling_gbs(int threads) {
-  constexpr std::size_t kWords = std::size_t{64} << 20;  // 512 MiB
-  const std::vector<std::uint64_t> memory(kWords, 1);
+  constexpr std::size_t kWords = std::size_t{64} << 20;            // 512 MiB
+  Tensor memory(DType::i64, {static_cast<std::int64_t>(kWords)});  // in the pages of weights
+  std::fill_n(memory.as<std::uint64_t>(), kWords, 1);
   const std::size_t part = kWords / static_cast<std::size_t>(threads);
   const double seconds = fastest(threads, 5, [&](int thread) {
-    const std::uint64_t* words = memory.data() + static_cast<std::size_t>(thread) * part;
+    const std::uint64_t* words =
+        memory.as<std::uint64_t>() + static_cast<std::size_t>(thread) * part;
     std::uint64_t sums[8] = {};
     for (std::size_t i = 0; i + 8 <= part; i += 8)
       for (std::size_t j = 0; j < 8; ++j) sums[j] += words[i + j];

@@ -8,9 +8,9 @@
 //
 //   block:  sum of w x  =  (-256 sum of q high + sum of q low) - zero (sum of x)     < 2^24
 //
-// times the scale of the weights' and of the activations' block. 128 weights take 39 vector
-// instructions, about 13 cycles on Zen 3, with one token: a core decodes as fast as it reads
-// memory. 16 FMAs with a decode to f32 take about 120.
+// times the scale of the weights' and of the activations' block. At one token 128 weights take 50
+// instructions, 13 to 15 cycles on Zen 3 (docs/cpu.md): about as fast as a core reads memory.
+// 16 FMAs with a decode to f32 take about 120.
 namespace switchyard::grouped_gemm {
 namespace {
 
