@@ -1,6 +1,7 @@
 #include "switchyard/tensor.h"
 
 #include <fmt/ranges.h>
+#include <sys/mman.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +13,7 @@ namespace switchyard {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::int64_t kMaxElements = std::int64_t{1} << 62;
 
 struct DTypeInfo {
@@ -89,12 +91,15 @@ Tensor::Tensor(DType dtype, Shape shape) : dtype_(dtype), shape_(shape) {
   require(bits(dtype) != 4 || (shape.rank() > 0 && shape[shape.rank() - 1] % 2 == 0),
           "[tensor] {} {}: expected an even last extent (two values share a byte).", name(dtype),
           to_string(shape));
-  const auto bytes =
-      round_up<std::size_t>(static_cast<std::size_t>(size_bytes(dtype, shape)) + 1, kAlignment);
-  data_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes)));
+  const std::size_t least = static_cast<std::size_t>(size_bytes(dtype, shape)) + 1;
+  const bool large = least >= 16 * kHugePage;  // rounding up costs little, an address miss much
+  const std::size_t alignment = large ? kHugePage : kAlignment;
+  const auto bytes = round_up<std::size_t>(least, alignment);
+  data_.reset(static_cast<std::byte*>(std::aligned_alloc(alignment, bytes)));
   if (!data_)
     throw DeviceError(fmt::format("[tensor] no memory for {} bytes ({} {}).", bytes, name(dtype),
                                   to_string(shape)));
+  if (large) madvise(data_.get(), bytes, MADV_HUGEPAGE);  // a wish: any answer will do
 }
 
 Tensor Tensor::zeros(DType dtype, Shape shape) {

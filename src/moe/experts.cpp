@@ -31,10 +31,11 @@ InputPlan plan_input(const MoeConfig& config, const ExpertMatrix& matrix,
 
 OperandSlices plan_operand(const CpuGemm& gemm, std::int64_t rows, Arena& arena) {
   const std::int64_t elements = rows * padded_columns(gemm.in());
-  OperandSlices slices{.f32 = arena.take<float>(elements), .codes = {}, .scales = {}};
+  OperandSlices slices{.f32 = arena.take<float>(elements), .codes = {}, .scales = {}, .sums = {}};
   if (gemm.may_use_fixed()) {
-    slices.codes = arena.take<std::int16_t>(elements);
+    slices.codes = arena.take<std::int8_t>(2 * elements);
     slices.scales = arena.take<float>(elements / 16);
+    slices.sums = arena.take<float>(elements / 16);
   }
   return slices;
 }
@@ -53,15 +54,16 @@ Step gemm_step(std::string_view name, const CpuGemm& gemm, const ExpertMatrix& m
 
 struct Operand {
   float* f32;
-  std::int16_t* codes;
-  float* scales;
   std::int64_t stride;
+  grouped_gemm::FixedMemory fixed;
 
   Operand(const InputPlan& plan, std::span<std::byte> workspace)
       : f32(plan.operand.f32.in<float>(workspace)),
-        codes(plan.operand.codes.in<std::int16_t>(workspace)),
-        scales(plan.operand.scales.in<float>(workspace)),
-        stride(padded_columns(plan.gemm.in())) {}
+        stride(padded_columns(plan.gemm.in())),
+        fixed{.codes = plan.operand.codes.in<std::int8_t>(workspace),
+              .scales = plan.operand.scales.in<float>(workspace),
+              .sums = plan.operand.sums.in<float>(workspace),
+              .stride = stride} {}
 
   /// Row `row` of f32 is final: rounds it and makes the other form.
   void finish(const InputPlan& plan, std::int64_t row) const {
@@ -71,8 +73,7 @@ struct Operand {
         {.format = plan.format, .rows = 1, .cols = in, .input_scale = plan.input_scale}, x, x,
         "moe.run");
     grouped_gemm::pad_row(x, in);
-    if (plan.gemm.may_use_fixed())
-      grouped_gemm::to_fixed(x, in, codes + row * stride, scales + row * stride / 16);
+    if (plan.gemm.may_use_fixed()) grouped_gemm::to_fixed(x, fixed.from(row));
   }
 };
 
@@ -142,10 +143,10 @@ void multiply(const CpuGemm& gemm, const Operand& x, const std::int32_t* index,
       rows = groups->offsets[expert + 1] - first;
     }
     // With an index the operand is by token, without one it is by row.
-    const std::int64_t base = index ? 0 : first * x.stride;
+    const std::int64_t base = index ? 0 : first;
     gemm.run(expert, task % tasks,
-             {.f32 = {x.f32 + base, x.stride},
-              .fixed = {x.codes + base, x.scales + base / 16, x.stride},
+             {.f32 = {x.f32 + base * x.stride, x.stride},
+              .fixed = x.fixed.from(base).rows(),
               .index = index ? index + first : nullptr},
              rows, y + first * gemm.out());
   });

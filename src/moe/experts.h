@@ -19,8 +19,9 @@ namespace switchyard::moe {
 
 /// GEMM inputs in the forms that the GEMM reads (grouped_gemm/simd.h), padded columns.
 struct OperandSlices {
-  Slice f32;            ///< [rows, padded]
-  Slice codes, scales;  ///< [rows, padded] i16, [rows, padded / 16] f32; empty if never read
+  Slice f32;           ///< [rows, padded]
+  Slice codes;         ///< [rows, 2 padded] i8; empty if never read, as the next two
+  Slice scales, sums;  ///< [rows, padded / 16] f32
 };
 
 /// One GEMM and how its input is made.

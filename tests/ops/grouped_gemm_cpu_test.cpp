@@ -23,15 +23,16 @@ using testing::random_matrix;
 struct Activations {
   std::int64_t rows, in;
   std::vector<float> f32;
-  std::vector<std::int16_t> codes;
-  std::vector<float> scales;
+  std::vector<std::int8_t> codes;
+  std::vector<float> scales, sums;
 
   Activations(std::int64_t rows_, std::int64_t in_, std::mt19937_64& random)
       : rows(rows_), in(in_) {
     const std::int64_t stride = padded_columns(in);
     f32.assign(static_cast<std::size_t>(rows * stride), NAN);
-    codes.assign(f32.size(), 0x7fff);
+    codes.assign(2 * f32.size(), 0x7f);
     scales.assign(f32.size() / 16, NAN);
+    sums.assign(f32.size() / 16, NAN);
     std::normal_distribution<float> normal;
     for (std::int64_t r = 0; r < rows; ++r) {
       float* row = f32.data() + r * stride;
@@ -39,13 +40,14 @@ struct Activations {
         row[c] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(normal(random)) & 0xffff0000);
       }
       pad_row(row, in);
-      to_fixed(row, in, codes.data() + r * stride, scales.data() + r * stride / 16);
+      to_fixed(row, fixed().from(r));
     }
   }
+  FixedMemory fixed() { return {codes.data(), scales.data(), sums.data(), padded_columns(in)}; }
   CpuGemm::Rows view(const std::int32_t* index = nullptr) const {
     const std::int64_t stride = padded_columns(in);
     return {.f32 = {f32.data(), stride},
-            .fixed = {codes.data(), scales.data(), stride},
+            .fixed = {codes.data(), scales.data(), sums.data(), stride},
             .index = index};
   }
   double at(std::int64_t r, std::int64_t c) const {
@@ -171,7 +173,7 @@ TEST(GroupedGemmCpu, PassesOnWhatIsNotANumber) {
   Activations x(2, 128, random);
   Activations bad = x;
   bad.f32[3] = INFINITY;
-  to_fixed(bad.f32.data(), 128, bad.codes.data(), bad.scales.data());
+  to_fixed(bad.f32.data(), bad.fixed());
   for (const Method method : {Method::f32, Method::automatic}) {
     const Choice choice{best_isa(), method};
     const std::vector<float> y = multiply(CpuGemm(w, Precision::bf16, choice), 0, bad.view(), 2);
@@ -203,13 +205,17 @@ TEST(FixedPoint, KeepsWhatBf16HoldsNearABlocksLargest) {
     row[i] = std::ldexp(1.9921875F, -static_cast<int>(i) / 2) * (i % 2 == 0 ? 1.0F : -1.0F);
   }
   row[20] = 0x1p-140F;
-  std::vector<std::int16_t> codes(kPad);
-  std::vector<float> scales(kPad / 16);
-  to_fixed(row.data(), 100, codes.data(), scales.data());
-  const std::size_t position[4] = {0, 32, 16, 48};
+  std::vector<std::int8_t> codes(2 * kPad);
+  std::vector<float> scales(kPad / 16), sums(kPad / 16);
+  to_fixed(row.data(), {codes.data(), scales.data(), sums.data(), kPad});
+  float total = 0;
   for (std::size_t i = 0; i < 16; ++i) {
-    EXPECT_EQ(static_cast<float>(codes[position[i % 4] + i / 4]) * scales[0], row[i]) << i;
+    const std::size_t at = i % 2 * 32 + i / 2;
+    const auto code = static_cast<float>(codes[at + 64] - 256 * codes[at]);
+    EXPECT_EQ(code * scales[0], row[i]) << i;
+    total += code;
   }
+  EXPECT_EQ(sums[0], total);
   EXPECT_TRUE(std::isfinite(scales[1]));
 }
 

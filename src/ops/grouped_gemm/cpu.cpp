@@ -24,10 +24,9 @@ const Kernels& kernels(Isa isa) {
   return kBaseline;
 }
 
-/// Where column c of 64 stands in FixedRows.
-constexpr std::int64_t fixed_position(std::int64_t c) {
-  constexpr std::int64_t kVectorOfNibble[4] = {0, 2, 1, 3};
-  return kVectorOfNibble[c % 4] * 16 + c / 4;
+/// 2^exponent for -126 <= exponent <= 127.
+constexpr float power_of_two(int exponent) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(exponent + 127) << 23);
 }
 
 }  // namespace
@@ -35,7 +34,8 @@ constexpr std::int64_t fixed_position(std::int64_t c) {
 bool supported(Isa isa) noexcept {
   if (isa == Isa::baseline) return true;
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
 #else
   return false;
 #endif
@@ -174,23 +174,36 @@ void pad_row(float* row, std::int64_t in) noexcept {
   std::fill(row + in, row + padded_columns(in), 0.0F);
 }
 
-void to_fixed(const float* row, std::int64_t in, std::int16_t* codes, float* scales) noexcept {
+void to_fixed(const float* row, const FixedMemory& to) noexcept {
   // Adding it rounds to an integer, to nearest even, for anything below 2^22.
   constexpr float kRounder = 0x1.8p23F;
-  for (std::int64_t c = 0; c < padded_columns(in); c += 16) {
+  for (std::int64_t block = 0; block < to.stride / 16; ++block) {
+    const float* x = row + 16 * block;
     std::uint32_t largest = 0;  // of the bits without sign: ordered like the numbers
-    for (std::int64_t i = c; i < c + 16; ++i) {
-      largest = std::max(largest, std::bit_cast<std::uint32_t>(row[i]) & 0x7fffffffU);
+    for (int i = 0; i < 16; ++i) {
+      largest = std::max(largest, std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffU);
     }
-    // largest / scale is in [2^14, 2^15). A block with a value that is not finite has scale NaN.
+    // A block with a value that is not finite has scale NaN. largest / scale is in [2^14, 2^15),
+    // and, where more than bf16 fills it, half of that above 32640: codes end at +-32640.
     const bool finite = largest < 0x7f800000U;
-    const int exponent = std::clamp(static_cast<int>(largest >> 23) - 127 - 14, -120, 113);
-    scales[c / 16] = finite ? std::ldexp(1.0F, exponent) : std::nanf("");
-    const float inverse = finite ? std::ldexp(1.0F, -exponent) : 0;
-    for (std::int64_t i = c; i < c + 16; ++i) {
-      const float code = std::min(row[i] * inverse + kRounder, kRounder + 32767.0F) - kRounder;
-      codes[c / 64 * 64 + fixed_position(i % 64)] =
-          finite ? static_cast<std::int16_t>(code) : std::int16_t{1};
+    const int exponent =
+        finite ? std::clamp(static_cast<int>((largest + 0xffff) >> 23) - 127 - 14, -120, 113) : 0;
+    const float inverse = finite ? power_of_two(-exponent) : 0;
+    std::int32_t codes[16], sum = 0;
+    for (int i = 0; i < 16; ++i) {
+      const float code = std::clamp(x[i] * inverse, -32640.0F, 32640.0F) + kRounder - kRounder;
+      codes[i] = finite ? static_cast<std::int32_t>(code) : 0;
+      sum += codes[i];
+    }
+    const std::int64_t panel = block / 8, place = kBlockPlace[block % 8];
+    to.scales[8 * panel + place] = finite ? power_of_two(exponent) : std::nanf("");
+    to.sums[8 * panel + place] = static_cast<float>(sum);
+    std::int8_t* bytes = to.codes + block / 4 * 128 + block % 4 * 8;
+    for (int i = 0; i < 16; ++i) {
+      const auto low = static_cast<std::int8_t>(codes[i]);
+      const int column = i % 2 * 32 + i / 2;
+      bytes[column] = static_cast<std::int8_t>((low - codes[i]) / 256);
+      bytes[column + 64] = low;
     }
   }
 }

@@ -70,8 +70,9 @@ class Operand {
   Operand(const GroupedGemmArgs& args, const CpuGemm& gemm)
       : stride_(padded_columns(gemm.in())),
         f32_(DType::f32, {args.out.shape[0], stride_}),
-        codes_(gemm.may_use_fixed() ? Tensor(DType::i16, f32_.shape()) : Tensor()),
-        scales_(codes_ ? Tensor(DType::f32, {args.out.shape[0], stride_ / 16}) : Tensor()) {
+        codes_(gemm.may_use_fixed() ? Tensor(DType::i8, {args.out.shape[0], 2 * stride_})
+                                    : Tensor()),
+        blocks_(codes_ ? Tensor(DType::f32, {2, args.out.shape[0], stride_ / 16}) : Tensor()) {
     const std::int64_t in = gemm.in();
     const Tensor& factors = args.weights->input_factor;
     const std::int64_t* offsets = args.offsets.as<std::int64_t>();
@@ -86,24 +87,28 @@ class Operand {
         for (std::int64_t c = 0; c < in; ++c) row[c] *= factor[c];
       }
       grouped_gemm::pad_row(row, in);
-      if (!codes_) continue;
-      grouped_gemm::to_fixed(row, in, codes_.as<std::int16_t>() + r * stride_,
-                             scales_.as<float>() + r * stride_ / 16);
+      if (codes_) grouped_gemm::to_fixed(row, fixed().from(r));
     }
   }
 
-  CpuGemm::Rows from_row(std::int64_t first) const {
+  CpuGemm::Rows from_row(std::int64_t first) {
     CpuGemm::Rows rows;
     rows.f32 = {f32_.as<float>() + first * stride_, stride_};
-    if (codes_)
-      rows.fixed = {codes_.as<std::int16_t>() + first * stride_,
-                    scales_.as<float>() + first * stride_ / 16, stride_};
+    if (codes_) rows.fixed = fixed().from(first).rows();
     return rows;
   }
 
  private:
+  grouped_gemm::FixedMemory fixed() {
+    float* scales = blocks_.as<float>();
+    return {.codes = codes_.as<std::int8_t>(),
+            .scales = scales,
+            .sums = scales + blocks_.shape().elements() / 2,
+            .stride = stride_};
+  }
+
   std::int64_t stride_;
-  Tensor f32_, codes_, scales_;
+  Tensor f32_, codes_, blocks_;
 };
 
 /// Bias, activation and the output's type, for row r of expert e.
@@ -130,7 +135,7 @@ void grouped_gemm(const GroupedGemmArgs& args, Device device) {
   const bool short_floats = args.x.dtype == DType::bf16 && !args.weights->input_factor;
   const CpuGemm gemm(*args.weights,
                      short_floats ? grouped_gemm::Precision::bf16 : grouped_gemm::Precision::f32);
-  const Operand x(args, gemm);
+  Operand x(args, gemm);
   Tensor y(DType::f32, {rows, out});
   const std::int64_t* offsets = args.offsets.as<std::int64_t>();
   ThreadPool pool(device.threads > 0 ? device.threads : usable_cores());

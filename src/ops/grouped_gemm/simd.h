@@ -31,15 +31,19 @@ struct FloatRows {
 };
 inline constexpr int kPad = 128;
 
-/// Rows of 16-bit fixed point with one power of two for every 16 columns: what bf16 holds is kept
-/// but for values below 2^-7 of their block's largest. Padded with zeros to a multiple of kPad. Of
-/// 64 columns those with c % 4 = 0 come first, then 2, 1, 3: the order in which shifts and masks of
-/// 16-bit lanes bring out a 4-bit row.
+/// Rows of 16-bit fixed point with one power of two for every block of 16 columns: what bf16 holds
+/// is kept but for values below 2^-7 of their block's largest. Padded with zeros to a multiple of
+/// kPad. A code is low - 256 high, two signed bytes. 64 columns are the high bytes of the 32 even
+/// ones, of the 32 odd ones, then the low bytes: the order in which masks and shifts of bytes bring
+/// out a 4-bit row. Of a panel's eight blocks, block b has its scale and sum at kBlockPlace[b]: the
+/// order in which pairs of 32-bit lanes are added.
 struct FixedRows {
-  const std::int16_t* codes = nullptr;  ///< [rows, stride]
-  const float* scales = nullptr;        ///< [rows, stride / 16]
+  const std::int8_t* codes = nullptr;  ///< [rows, 2 stride]
+  const float* scales = nullptr;       ///< [rows, stride / 16]
+  const float* sums = nullptr;         ///< [rows, stride / 16]  of the block's codes
   std::int64_t stride = 0;
 };
+inline constexpr int kBlockPlace[8] = {0, 1, 4, 5, 2, 3, 6, 7};  // its own inverse
 
 /// Rows of weights and activations that share a call: y[t * y_stride + r] for
 /// r in [0, rows) and t in [0, tokens); `index` names the activation rows (null = 0, 1, ...).

@@ -3,248 +3,317 @@
 #include "ops/grouped_gemm/simd_decode.h"
 
 // y = x . w^T for 4-bit weights without decoding them to f32 (AVX2): a byte shuffle turns 32 codes
-// into small integers, 16-bit multiply-adds sum them against fixed-point activations exactly, and
-// only block sums become floats, times the scale of the weights' and of the activations' block.
+// into unsigned bytes q with w = q - zero, byte products with the two halves of fixed-point
+// activations are summed exactly within each block of 16, and only these sums become floats:
 //
-// At one token this is what lets one Zen 3 core decode as fast as it can read memory. 64 columns
-// take about 22 vector instructions; 8 FMAs with a decode to f32 take about 60.
+//   block:  sum of w x  =  (-256 sum of q high + sum of q low) - zero (sum of x)     < 2^24
+//
+// times the scale of the weights' and of the activations' block. At one token 128 weights take 50
+// instructions, 13 to 15 cycles on Zen 3 (docs/cpu.md): about as fast as a core reads memory.
+// 16 FMAs with a decode to f32 take about 120.
 namespace switchyard::grouped_gemm {
 namespace {
 
-constexpr std::int64_t kPrefetchBytes = 2048;
-
-/// Weight scales of 128 columns, one float per 16, in units of kUnit.
+/// Weight scales of 128 columns, one float per 16, in the order of FixedRows, in units of kUnit.
+/// One object a row: poison() is what a NaN among the scales adds to the row's sum.
 struct E4m3Per16 {
-  static constexpr float kUnit = 0x1p-9F;
-  static __m256 load(const MatrixView&, const std::uint8_t* scales, std::int64_t c) {
-    return e4m3_scales_512(scales + c / 16);
+  static constexpr float kUnit = 0x1p8F;
+  __m128i largest = _mm_setzero_si128();  // of the codes, doubled: 254 = a NaN
+
+  /// A code moved into f16 is its value times 2^-8, subnormals included.
+  __m256 load(const MatrixView&, const std::uint8_t* scales, std::int64_t panel) {
+    const __m128i b = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales + 8 * panel));
+    largest = _mm_max_epu8(largest, _mm_add_epi8(b, b));
+    const __m128i order = _mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 2, -1, 3, -1, 6, -1, 7);
+    const __m128i high = _mm_srai_epi16(_mm_shuffle_epi8(b, order), 1);
+    return _mm256_cvtph_ps(_mm_and_si128(high, _mm_set1_epi16(static_cast<short>(0xbf80))));
+  }
+  float poison() const {
+    const __m128i nan = _mm_cmpeq_epi8(largest, _mm_set1_epi8(static_cast<char>(254)));
+    return _mm_movemask_epi8(nan) != 0 ? __builtin_nanf("") : 0;
   }
 };
 
 struct E8m0Per32 {
   static constexpr float kUnit = 1;
-  static __m256 load(const MatrixView&, const std::uint8_t* scales, std::int64_t c) {
+  __m256 load(const MatrixView&, const std::uint8_t* scales, std::int64_t panel) const {
     std::int32_t bytes;
-    __builtin_memcpy(&bytes, scales + c / 32, 4);
-    const __m128i order = _mm_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0);
+    __builtin_memcpy(&bytes, scales + 4 * panel, 4);
+    const __m128i order = _mm_setr_epi8(0, 0, 2, 2, 1, 1, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0);
     const __m256i b = _mm256_cvtepu8_epi32(_mm_shuffle_epi8(_mm_cvtsi32_si128(bytes), order));
     const __m256i nan = _mm256_cmpeq_epi32(b, _mm256_set1_epi32(255));
     // Code 0 is 2^-127, a subnormal.
     const __m256i value = _mm256_max_epi32(_mm256_slli_epi32(b, 23), _mm256_set1_epi32(0x00400000));
     return _mm256_castsi256_ps(_mm256_or_si256(value, nan));
   }
+  float poison() const { return 0; }
 };
 
 struct AnyScale {
   static constexpr float kUnit = 1;
-  static __m256 load(const MatrixView& w, const std::uint8_t* scales, std::int64_t c) {
+  __m256 load(const MatrixView& w, const std::uint8_t* scales, std::int64_t panel) const {
     if (!scales) return _mm256_set1_ps(1);
+    const std::int64_t c = panel * kPad;
     if (w.scale_cols % kPad == 0) {
       return _mm256_set1_ps(scale_value(w.scale, scales, c / w.scale_cols));
     }
     alignas(32) float values[8];
     for (int i = 0; i < 8; ++i) {
-      const std::int64_t group = (c + 16 * i) / w.scale_cols;
+      const std::int64_t group = (c + 16 * kBlockPlace[i]) / w.scale_cols;
       values[i] = group < w.groups ? scale_value(w.scale, scales, group) : 0;
+    }
+    return _mm256_load_ps(values);
+  }
+  float poison() const { return 0; }
+};
+
+/// Codes of 4 bits as unsigned bytes q and what to subtract: 2 * e2m1 + 12, or q with its zero.
+struct Fp4 {
+  static constexpr float kUnit = 0.5F;
+  static __m128i table() {
+    return _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
+  }
+  static __m256 zero(const MatrixView&, const std::uint8_t*, std::int64_t) {
+    return _mm256_set1_ps(12);
+  }
+};
+
+struct Int4 {
+  static constexpr float kUnit = 1;
+  static __m128i table() {
+    return _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  }
+  static __m256 zero(const MatrixView&, const std::uint8_t*, std::int64_t) {
+    return _mm256_set1_ps(8);
+  }
+};
+
+struct Int4Zeros : Int4 {
+  static __m256 zero(const MatrixView& w, const std::uint8_t* zeros, std::int64_t panel) {
+    alignas(32) float values[8];
+    for (int i = 0; i < 8; ++i) {
+      const std::int64_t group = (panel * kPad + 16 * kBlockPlace[i]) / w.scale_cols;
+      values[i] = group < w.groups ? zeros[group] : 0;
     }
     return _mm256_load_ps(values);
   }
 };
 
-/// Codes 2 * e2m1, or q - 8, or q to subtract zero points from.
-struct Fp4 {
-  static constexpr bool kZeros = false;
-  static constexpr float kUnit = 0x1p-9F;  // the table is doubled, and codes sit 8 bits up
-  static __m128i table() {
-    return _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
-  }
-};
-
-struct Int4 {
-  static constexpr bool kZeros = false;
-  static constexpr float kUnit = 0x1p-8F;
-  static __m128i table() {
-    return _mm_setr_epi8(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-  }
-};
-
-struct Int4Zeros {
-  static constexpr bool kZeros = true;
-  static constexpr float kUnit = 0x1p-8F;
-  static __m128i table() {
-    return _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  }
-};
-
-/// Zero points of the 64 columns at c, one byte beside each of the 32 bytes of codes.
-inline __m256i zero_bytes(const MatrixView& w, const std::uint8_t* zeros, std::int64_t c) {
-  long long block[4];
-  for (int i = 0; i < 4; ++i) {
-    const std::int64_t group = (c + 16 * i) / w.scale_cols;
-    block[i] = group < w.groups ? zeros[group] * 0x0101010101010101LL : 0;
-  }
-  return _mm256_setr_epi64x(block[0], block[1], block[2], block[3]);
+inline __m256i load_codes(const void* from) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(from));
 }
 
-/// 64 codes as four vectors of 16-bit integers times 256, in the order of FixedRows.
+/// 64 weights: those of even columns, those of odd ones.
+struct Weights64 {
+  __m256i even, odd;
+};
+
 template <class Codes>
-inline void unpack(const MatrixView& w, const std::uint8_t* from, const std::uint8_t* zeros,
-                   std::int64_t c, __m256i (&weights)[4]) {
+inline Weights64 unpack(const std::uint8_t* from) {
   const __m256i table = _mm256_broadcastsi128_si256(Codes::table());
   const __m256i nibble = _mm256_set1_epi8(15);
-  const __m256i high = _mm256_set1_epi16(static_cast<short>(0xff00));
-  const __m256i packed = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-  __m256i even = _mm256_shuffle_epi8(table, _mm256_and_si256(packed, nibble));
-  __m256i odd = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(packed, 4), nibble));
-  if constexpr (Codes::kZeros) {
-    const __m256i zero = zero_bytes(w, zeros, c);
-    even = _mm256_sub_epi8(even, zero);
-    odd = _mm256_sub_epi8(odd, zero);
-  }
-  weights[0] = _mm256_slli_epi16(even, 8);
-  weights[1] = _mm256_and_si256(even, high);
-  weights[2] = _mm256_slli_epi16(odd, 8);
-  weights[3] = _mm256_and_si256(odd, high);
+  const __m256i packed = load_codes(from);
+  return {_mm256_shuffle_epi8(table, _mm256_and_si256(packed, nibble)),
+          _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(packed, 4), nibble))};
 }
 
-/// Sums of 8 columns each; their largest is 15 * 256 * 2^15 * 8 < 2^31.
-inline __m256 dot64(const __m256i (&weights)[4], const std::int16_t* x) {
-  const __m256i* v = reinterpret_cast<const __m256i*>(x);
-  const __m256i a = _mm256_madd_epi16(weights[0], _mm256_loadu_si256(v));
-  const __m256i b = _mm256_madd_epi16(weights[1], _mm256_loadu_si256(v + 1));
-  const __m256i c = _mm256_madd_epi16(weights[2], _mm256_loadu_si256(v + 2));
-  const __m256i d = _mm256_madd_epi16(weights[3], _mm256_loadu_si256(v + 3));
-  return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)));
+/// Sums of 8 products each, two a block. 16-bit sums hold 4 products of at most 24 * 128.
+inline __m256i dot64(const Weights64& w, const std::int8_t* x) {
+  const __m256i high = _mm256_add_epi16(_mm256_maddubs_epi16(w.even, load_codes(x)),
+                                        _mm256_maddubs_epi16(w.odd, load_codes(x + 32)));
+  const __m256i low = _mm256_add_epi16(_mm256_maddubs_epi16(w.even, load_codes(x + 64)),
+                                       _mm256_maddubs_epi16(w.odd, load_codes(x + 96)));
+  return _mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(-256)),
+                          _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
+}
+
+/// One float per block: the order in which FixedRows has its scales comes from here.
+inline __m256 add_pairs(__m256i first, __m256i second) {
+  const __m256 a = _mm256_castsi256_ps(first), b = _mm256_castsi256_ps(second);
+  return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)),
+                                             _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd))));
 }
 
 struct FixedToken {
-  const std::int16_t* codes;
+  const std::int8_t* codes;
   const float* scales;
+  const float* sums;
+
+  FixedToken at(std::int64_t panel) const {
+    return {codes + 256 * panel, scales + 8 * panel, sums + 8 * panel};
+  }
 };
 
-/// 128 columns at c of one row against kTokens tokens.
+/// A row of weights.
+struct WeightRow {
+  const std::uint8_t* codes;
+  const std::uint8_t* scales;
+  const std::uint8_t* zeros;
+};
+
+inline WeightRow weight_row(const MatrixView& w, std::int64_t row) {
+  return {.codes = w.elements + row * w.row_bytes,
+          .scales = w.scales ? w.scales + row * w.scale_row_bytes : nullptr,
+          .zeros = w.zeros ? w.zeros + row * w.groups : nullptr};
+}
+
+/// Panel `panel` of 128 columns of a row against kTokens tokens.
 template <class Codes, class Scale, int kTokens>
-inline void fixed_columns(const MatrixView& w, const std::uint8_t* codes,
-                          const std::uint8_t* scales, const std::uint8_t* zeros, std::int64_t c,
-                          const FixedToken* x, std::int64_t xc, __m256 (&sums)[kTokens]) {
-  const __m256i first = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-  const __m256i second = _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7);
-  const __m256 weight_scale = Scale::load(w, scales, c);
-  __m256 scale[kTokens];
+inline void fixed_panel(const MatrixView& w, const WeightRow& row, std::int64_t panel,
+                        const FixedToken* x, Scale& scale, __m256 (&sums)[kTokens]) {
+  const Weights64 first = unpack<Codes>(row.codes + 64 * panel);
+  const Weights64 second = unpack<Codes>(row.codes + 64 * panel + 32);
+  const __m256 weight_scale = scale.load(w, row.scales, panel);
+  const __m256 zero = Codes::zero(w, row.zeros, panel);
+#pragma GCC unroll 4
   for (int t = 0; t < kTokens; ++t) {
-    scale[t] = _mm256_mul_ps(weight_scale, _mm256_loadu_ps(x[t].scales + xc / 16));
-  }
-  for (int half = 0; half < 2; ++half) {
-    __m256i weights[4];
-    unpack<Codes>(w, codes + c / 2 + 32 * half, zeros, c + 64 * half, weights);
-    for (int t = 0; t < kTokens; ++t) {
-      sums[t] =
-          _mm256_fmadd_ps(dot64(weights, x[t].codes + xc + 64 * half),
-                          _mm256_permutevar8x32_ps(scale[t], half == 0 ? first : second), sums[t]);
-    }
+    const std::int8_t* codes = x[t].codes + 256 * panel;
+    // Operands of instructions: kept in registers for the next row, GCC would spill them.
+    asm volatile("" : "+r"(codes));
+    const __m256 pairs = add_pairs(dot64(first, codes), dot64(second, codes + 128));
+    // Exact: both products and their difference are integers below 2^24.
+    const __m256 dot = _mm256_fnmadd_ps(zero, _mm256_loadu_ps(x[t].sums + 8 * panel), pairs);
+    const __m256 scales = _mm256_mul_ps(weight_scale, _mm256_loadu_ps(x[t].scales + 8 * panel));
+    sums[t] = _mm256_fmadd_ps(dot, scales, sums[t]);
   }
 }
 
-/// The last columns of a row, from padded copies: nothing is read beyond the row.
+/// The last panel of a row, from padded copies: nothing is read beyond the row.
 template <class Codes, int kTokens>
-void fixed_tail(const MatrixView& w, const std::uint8_t* codes, const std::uint8_t* scales,
-                const std::uint8_t* zeros, std::int64_t c, const FixedToken* x,
+void fixed_tail(const MatrixView& w, const WeightRow& row, std::int64_t panel, const FixedToken* x,
                 __m256 (&sums)[kTokens]) {
-  std::uint8_t padded_codes[kPad / 2] = {};
-  __builtin_memcpy(padded_codes, codes + c / 2, static_cast<std::size_t>(w.in - c) / 2);
-  std::uint8_t padded_scales[kPad / 16 * 4] = {};
-  std::uint8_t padded_zeros[kPad / 16] = {};
+  const std::int64_t c = panel * kPad;
+  std::uint8_t codes[kPad / 2] = {};
+  __builtin_memcpy(codes, row.codes + c / 2, static_cast<std::size_t>(w.in - c) / 2);
+  float scales[kPad / 16] = {};
+  std::uint8_t zeros[kPad / 16] = {};
   for (std::int64_t block = 0; block * 16 < w.in - c; ++block) {
     const std::int64_t group = (c + 16 * block) / w.scale_cols;
-    const float scale = scales ? scale_value(w.scale, scales, group) : 1;
-    __builtin_memcpy(padded_scales + 4 * block, &scale, sizeof(scale));
-    if (zeros) padded_zeros[block] = zeros[group];
+    scales[block] = row.scales ? scale_value(w.scale, row.scales, group) : 1;
+    if (row.zeros) zeros[block] = row.zeros[group];
   }
   MatrixView tail = w;
   tail.scale = DType::f32;
   tail.scale_cols = 16;
   tail.groups = kPad / 16;
-  fixed_columns<Codes, AnyScale, kTokens>(tail, padded_codes, padded_scales, padded_zeros, 0, x, c,
-                                          sums);
+  FixedToken last[kTokens];
+  for (int t = 0; t < kTokens; ++t) last[t] = x[t].at(panel);
+  AnyScale scale;
+  fixed_panel<Codes>(tail, {codes, reinterpret_cast<const std::uint8_t*>(scales), zeros}, 0, last,
+                     scale, sums);
 }
 
-struct Columns {
+struct Panels {
   std::int64_t first, end;
 };
 
-/// Rows [row, row + rows), some columns of them, added to y unless these are the first columns.
-template <class Codes, class Scale, int kTokens>
-__attribute__((noinline)) void fixed_tile(const MatrixView& w, std::int64_t row, std::int64_t rows,
-                                          Columns columns, const FixedToken* x, float* y,
-                                          std::int64_t y_stride) {
+/// kRows rows, `apart` from each other: some panels of them, added to y unless these are the
+/// first.
+template <class Codes, class Scale, int kRows, int kTokens>
+inline void fixed_tile(const MatrixView& w, std::int64_t row, std::int64_t apart, Panels panels,
+                       const FixedToken* x, float* y, std::int64_t y_stride) {
   constexpr float kUnit = Codes::kUnit * Scale::kUnit;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const std::uint8_t* codes = w.elements + (row + r) * w.row_bytes;
-    const std::uint8_t* scales = w.scales ? w.scales + (row + r) * w.scale_row_bytes : nullptr;
-    const std::uint8_t* zeros = w.zeros ? w.zeros + (row + r) * w.groups : nullptr;
-    __m256 sums[kTokens];
-    for (__m256& s : sums) s = _mm256_setzero_ps();
-    std::int64_t c = columns.first;
-    for (; c + kPad <= columns.end; c += kPad) {
-      _mm_prefetch(reinterpret_cast<const char*>(codes + c / 2 + kPrefetchBytes), _MM_HINT_T0);
-      fixed_columns<Codes, Scale, kTokens>(w, codes, scales, zeros, c, x, c, sums);
-    }
+  WeightRow rows[kRows];
+  Scale scale[kRows];
+  __m256 sums[kRows][kTokens];
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) {
+    rows[r] = weight_row(w, row + r * apart);
+    for (__m256& s : sums[r]) s = _mm256_setzero_ps();
+  }
+  const std::int64_t whole = w.in / kPad < panels.end ? w.in / kPad : panels.end;
+  for (std::int64_t panel = panels.first; panel < whole; ++panel) {
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) fixed_panel<Codes>(w, rows[r], panel, x, scale[r], sums[r]);
+  }
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) {
     for (int t = 0; t < kTokens; ++t) {
-      float& to = y[t * y_stride + r];
-      to = (columns.first == 0 ? 0.0F : to) + sum(sums[t]) * kUnit;
+      float& to = y[t * y_stride + r * apart];
+      to = (panels.first == 0 ? 0.0F : to) + (sum(sums[r][t]) * kUnit + scale[r].poison());
     }
-    if (c == columns.end) continue;
+  }
+  if (whole == panels.end) return;
+  for (int r = 0; r < kRows; ++r) {
     // Sums of its own: the loop's stay in registers only if no call sees their address.
     __m256 last[kTokens];
     for (__m256& s : last) s = _mm256_setzero_ps();
-    fixed_tail<Codes, kTokens>(w, codes, scales, zeros, c, x, last);
-    for (int t = 0; t < kTokens; ++t) y[t * y_stride + r] += sum(last[t]) * Codes::kUnit;
+    fixed_tail<Codes>(w, rows[r], whole, x, last);
+    for (int t = 0; t < kTokens; ++t) y[t * y_stride + r * apart] += sum(last[t]) * Codes::kUnit;
   }
 }
 
-/// Rows that pass all tokens before the next ones: their codes stay in the first cache level.
-constexpr std::int64_t kFixedRows = 8;
+/// Some rows of a block, as two streams: the memory's latency hides better behind two.
+struct Streams {
+  std::int64_t first, count;  // rows of the first stream
+  std::int64_t apart;         // to the same row of the second
+  std::int64_t rows;          // of the block, both streams
+};
+
+template <class Codes, class Scale, int kTokens>
+__attribute__((noinline)) void fixed_rows(const MatrixView& w, std::int64_t block_row,
+                                          const Streams& s, Panels panels, const FixedToken* x,
+                                          float* y, std::int64_t y_stride) {
+  constexpr int kRows = kTokens <= 2 ? 2 : 1;  // as many sums as stay in registers
+  for (std::int64_t r = s.first; r < s.first + s.count; ++r) {
+    const std::int64_t row = block_row + r;
+    if (kRows == 2 && r + s.apart < s.rows) {
+      fixed_tile<Codes, Scale, 2, kTokens>(w, row, s.apart, panels, x, y + r, y_stride);
+      continue;
+    }
+    for (std::int64_t i = r; i < s.rows; i += s.apart)
+      fixed_tile<Codes, Scale, 1, kTokens>(w, block_row + i, 0, panels, x, y + i, y_stride);
+  }
+}
 
 template <class Codes, class Scale>
-void fixed_rows(const MatrixView& w, const FixedRows& x, const Block& block, std::int64_t r,
-                Columns columns) {
-  const std::int64_t rows = block.rows - r < kFixedRows ? block.rows - r : kFixedRows;
-  const std::int64_t row = block.first_row + r, stride = block.y_stride;
+void fixed_tokens(const MatrixView& w, const FixedRows& x, const Block& block, const Streams& s,
+                  Panels panels) {
+  const std::int64_t stride = block.y_stride;
   for (std::int64_t t = 0; t < block.tokens; t += 4) {
     const std::int64_t tokens = block.tokens - t < 4 ? block.tokens - t : 4;
     FixedToken token[4];
     for (std::int64_t i = 0; i < tokens; ++i) {
       const std::int64_t from = block.index ? block.index[t + i] : t + i;
-      token[i] = {x.codes + from * x.stride, x.scales + from * (x.stride / 16)};
+      token[i] = {.codes = x.codes + from * 2 * x.stride,
+                  .scales = x.scales + from * (x.stride / 16),
+                  .sums = x.sums + from * (x.stride / 16)};
     }
-    float* y = block.y + t * stride + r;
+    float* y = block.y + t * stride;
     switch (tokens) {
       case 1:
-        fixed_tile<Codes, Scale, 1>(w, row, rows, columns, token, y, stride);
+        fixed_rows<Codes, Scale, 1>(w, block.first_row, s, panels, token, y, stride);
         break;
       case 2:
-        fixed_tile<Codes, Scale, 2>(w, row, rows, columns, token, y, stride);
+        fixed_rows<Codes, Scale, 2>(w, block.first_row, s, panels, token, y, stride);
         break;
       case 3:
-        fixed_tile<Codes, Scale, 3>(w, row, rows, columns, token, y, stride);
+        fixed_rows<Codes, Scale, 3>(w, block.first_row, s, panels, token, y, stride);
         break;
       default:
-        fixed_tile<Codes, Scale, 4>(w, row, rows, columns, token, y, stride);
+        fixed_rows<Codes, Scale, 4>(w, block.first_row, s, panels, token, y, stride);
         break;
     }
   }
 }
 
-/// Columns whose activations stay in the first cache level while a block of rows passes: the same
+/// Rows of a stream that pass all tokens before the next ones: their codes stay in the first cache
+/// level.
+constexpr std::int64_t kFixedRows = 4;
+
+/// Panels whose activations stay in the first cache level while a block of rows passes: the same
 /// for any number of tokens, so that a token's bits do not depend on its neighbours.
-constexpr std::int64_t kFixedColumns = 2048;
+constexpr std::int64_t kFixedPanels = 16;
 
 template <class Codes, class Scale>
 void fixed_block(const MatrixView& w, const FixedRows& x, const Block& block) {
-  for (std::int64_t c = 0; c < w.in; c += kFixedColumns) {
-    const std::int64_t end = w.in - c < kFixedColumns ? w.in : c + kFixedColumns;
-    for (std::int64_t r = 0; r < block.rows; r += kFixedRows) {
-      fixed_rows<Codes, Scale>(w, x, block, r, {c, end});
+  const std::int64_t all = (w.in + kPad - 1) / kPad, apart = (block.rows + 1) / 2;
+  for (std::int64_t p = 0; p < all; p += kFixedPanels) {
+    const Panels panels{p, all - p < kFixedPanels ? all : p + kFixedPanels};
+    for (std::int64_t r = 0; r < apart; r += kFixedRows) {
+      const std::int64_t count = apart - r < kFixedRows ? apart - r : kFixedRows;
+      fixed_tokens<Codes, Scale>(
+          w, x, block, {.first = r, .count = count, .apart = apart, .rows = block.rows}, panels);
     }
   }
 }
