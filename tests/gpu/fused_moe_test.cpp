@@ -82,9 +82,9 @@ Weights upload_weights(const Gpu& gpu, const ExpertWeights& w) {
           .down_bias = upload(gpu, floats(w.down.bias))};
 }
 
-class FusedMoeTest : public testing::TestWithParam<const char*> {};
+class FusedMoeGpuTest : public testing::TestWithParam<const char*> {};
 
-TEST_P(FusedMoeTest, MatchesTheDefinitionTwice) {
+TEST_P(FusedMoeGpuTest, MatchesTheDefinitionTwice) {
   if (const auto reason = Gpu::declines()) GTEST_SKIP() << *reason;
   const MoeProblem problem = parse_problem(GetParam());
   const MoeCase made = make_case(problem, /*seed=*/7);
@@ -133,7 +133,7 @@ TEST_P(FusedMoeTest, MatchesTheDefinitionTwice) {
 
 // One token; tails of H and I; every number of columns; one expert takes all; many experts; bias.
 INSTANTIATE_TEST_SUITE_P(
-    Shapes, FusedMoeTest,
+    Shapes, FusedMoeGpuTest,
     testing::Values(
         "moe t1 h64 i64 e4 k1 bf16 swiglu softmax_renormalize",
         "moe t1 h512 i256 e64 k8 bf16 swiglu deepseek_v3 groups=8 topk_groups=4 scaling=2.5",
