@@ -1,7 +1,5 @@
 #include "moe/gpu_programs.h"
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "ops/fused_moe/plan.h"
 #include "ops/repack/plan.h"
@@ -82,18 +80,11 @@ std::optional<std::string> gpu_declines(const MoeProblem& problem, int sm) {
 std::vector<jit::Program> gpu_programs(const MoeProblem& problem, int sm) {
   if (const auto reason = gpu_declines(problem, sm))
     throw Unsupported(fmt::format("[gpu] {}: {}.", to_string(problem), *reason));
-  std::vector<jit::Program> programs;
-  const auto add = [&](jit::Program program) {
-    if (std::find(programs.begin(), programs.end(), program) == programs.end())
-      programs.push_back(std::move(program));
-  };
-  add(repack::program({.direction = repack::Direction::pack}, sm));
-  for (const fused_moe::Config& config :
-       fused_moe::candidates(fused_problem(problem), any_device(sm))) {
-    add(route::program(route::small_batch_config(route_problem(problem), config.block), sm));
-    add(fused_moe::program(config, sm));
-  }
-  return programs;
+  const fused_moe::Config fused =
+      fused_moe::candidates(fused_problem(problem), any_device(sm)).at(0);
+  return {repack::program({.direction = repack::Direction::pack}, sm),
+          route::program(route::small_batch_config(route_problem(problem), fused.block), sm),
+          fused_moe::program(fused, sm)};
 }
 
 }  // namespace switchyard::moe

@@ -8,7 +8,7 @@
 /// The order in which kernels read 16-bit weights: tiles of 128 rows x 64 columns, each contiguous
 /// and swizzled as the tensor cores expect a K-major operand of 128-byte rows (the 16-byte chunk c
 /// of row r lies at chunk c ^ (r % 8)). Rows and columns beyond the matrix are zeros.
-/// docs/formats.md.
+/// docs/formats.md has the bytes.
 namespace switchyard::repack {
 
 std::int64_t tiled_bytes(const Matrix& matrix) noexcept;
