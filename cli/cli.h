@@ -13,5 +13,6 @@ void add_run(CLI::App& app, int& exit_code);
 void add_check(CLI::App& app, int& exit_code);
 void add_quantize(CLI::App& app, int& exit_code);
 void add_explain(CLI::App& app, int& exit_code);
+void add_cache(CLI::App& app, int& exit_code);
 
 }  // namespace switchyard::cli

@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "cli/usage.h"
 #include "switchyard/error.h"
-#include "switchyard/version.h"
+#include "switchyard/switchyard.h"
 
 namespace {
 
@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
   cli::add_check(app, exit_code);
   cli::add_quantize(app, exit_code);
   cli::add_explain(app, exit_code);
+  cli::add_cache(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -11,8 +11,8 @@
 
 namespace switchyard::cli {
 
-ProgressLine::ProgressLine(std::string what)
-    : what_(std::move(what)), terminal_(isatty(STDERR_FILENO) == 1) {}
+ProgressLine::ProgressLine(std::string what, Unit unit)
+    : what_(std::move(what)), unit_(unit), terminal_(isatty(STDERR_FILENO) == 1) {}
 
 ProgressLine::~ProgressLine() {
   if (shown_) std::fputs("\r\033[K", stderr);
@@ -34,7 +34,8 @@ void ProgressLine::show(std::int64_t done, std::int64_t total) {
       total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0., 1.) : 0;
   const int filled = static_cast<int>(share * kWidth);
   fmt::print(stderr, "\r{} [{:#<{}}{:.<{}}] {:3.0f} % of {}\033[K", what_, "", filled, "",
-             kWidth - filled, share * 100, human_bytes(total));
+             kWidth - filled, share * 100,
+             unit_ == Unit::bytes ? human_bytes(total) : fmt::format("{} kernels", total));
   std::fflush(stderr);
 }
 

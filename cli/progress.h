@@ -12,7 +12,8 @@ namespace switchyard::cli {
 /// wiped when the work is done or fails.
 class ProgressLine {
  public:
-  explicit ProgressLine(std::string what);
+  enum class Unit { bytes, kernels };
+  explicit ProgressLine(std::string what, Unit unit = Unit::bytes);
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
   ~ProgressLine();
@@ -25,6 +26,7 @@ class ProgressLine {
 
   using Clock = std::chrono::steady_clock;
   std::string what_;
+  Unit unit_;
   Clock::time_point start_ = Clock::now(), last_ = start_;
   bool terminal_;
   bool shown_ = false;

@@ -13,6 +13,7 @@ set(freestanding_headers
   formats/mxfp8.cuh
   formats/nvfp4.cuh
   formats/scale_layout.cuh
+  ops/repack/shared.cuh
 )
 set(freestanding_sources)
 foreach(header IN LISTS freestanding_headers)

@@ -67,7 +67,7 @@ def command_mistakes(text, program):
         if fence["kind"] not in ("sh", "console"):
             continue
         for line in fence["body"].splitlines():
-            for word in re.findall(r"\./run (\w+)", line):
+            for word in re.findall(r"\./run ([\w-]+)", line):
                 if not re.search(rf"^  {word} ", run_usage, re.MULTILINE):
                     yield f"./run {word}: no such command"
             call = re.search(r"(?:^|\s|/)switchyard (\w+)(.*)", line)

@@ -1,4 +1,4 @@
-#include "switchyard/version.h"
+#include "switchyard/switchyard.h"
 
 #define SWITCHYARD_STRING_(x) #x
 #define SWITCHYARD_STRING(x) SWITCHYARD_STRING_(x)

@@ -98,6 +98,8 @@ struct Api {
   CUresult (*cuMemAlloc_v2)(CUdeviceptr*, std::size_t bytes);
   CUresult (*cuMemFree_v2)(CUdeviceptr);
   CUresult (*cuMemGetInfo_v2)(std::size_t* free, std::size_t* total);
+  CUresult (*cuMemHostAlloc)(void**, std::size_t bytes, unsigned flags);
+  CUresult (*cuMemFreeHost)(void*);
   CUresult (*cuMemcpyHtoDAsync_v2)(CUdeviceptr, const void*, std::size_t bytes, CUstream);
   CUresult (*cuMemcpyDtoHAsync_v2)(void*, CUdeviceptr, std::size_t bytes, CUstream);
   CUresult (*cuMemcpyDtoDAsync_v2)(CUdeviceptr, CUdeviceptr, std::size_t bytes, CUstream);

@@ -42,6 +42,8 @@ void bind_memory_and_kernels(Binder& bind, Api& api) {
   bind(api.cuMemAlloc_v2, "cuMemAlloc_v2");
   bind(api.cuMemFree_v2, "cuMemFree_v2");
   bind(api.cuMemGetInfo_v2, "cuMemGetInfo_v2");
+  bind(api.cuMemHostAlloc, "cuMemHostAlloc");
+  bind(api.cuMemFreeHost, "cuMemFreeHost");
   bind(api.cuMemcpyHtoDAsync_v2, "cuMemcpyHtoDAsync_v2");
   bind(api.cuMemcpyDtoHAsync_v2, "cuMemcpyDtoHAsync_v2");
   bind(api.cuMemcpyDtoDAsync_v2, "cuMemcpyDtoDAsync_v2");

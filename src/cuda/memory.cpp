@@ -39,6 +39,22 @@ DeviceBuffer::~DeviceBuffer() {
   }
 }
 
+PinnedBuffer::PinnedBuffer(Context context, std::size_t bytes)
+    : context_(std::move(context)), bytes_(bytes) {
+  const Current current(context_);
+  void* allocated = nullptr;
+  SWITCHYARD_CU(driver().cuMemHostAlloc(&allocated, bytes, 0));
+  data_ = static_cast<std::byte*>(allocated);
+}
+
+PinnedBuffer::~PinnedBuffer() {
+  try {
+    const Current current(context_);
+    driver().cuMemFreeHost(data_);
+  } catch (const Error&) {  // the driver is shutting down and frees it itself
+  }
+}
+
 void copy_to_device(void* device, const void* host, std::size_t bytes, CUstream stream) {
   SWITCHYARD_CU(driver().cuMemcpyHtoDAsync_v2(address(device), host, bytes, stream));
 }

@@ -40,6 +40,24 @@ class DeviceBuffer {
   std::size_t bytes_ = 0;
 };
 
+/// Page-locked host memory: copies between it and a device do not make the caller wait.
+class PinnedBuffer {
+ public:
+  /// Throws DeviceError if the system does not give that much.
+  PinnedBuffer(Context context, std::size_t bytes);
+  ~PinnedBuffer();
+  PinnedBuffer(const PinnedBuffer&) = delete;
+  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
+
+  std::byte* data() const noexcept { return data_; }
+  std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  Context context_;
+  std::byte* data_ = nullptr;
+  std::size_t bytes_;
+};
+
 /// Enqueue a copy or a fill. Host memory must live until the stream has passed the copy; pageable
 /// host memory makes the call wait.
 void copy_to_device(void* device, const void* host, std::size_t bytes, CUstream stream);

@@ -122,7 +122,7 @@ void check_gpu(const MoeState& layer, const PlanState& plan, const MoeBuffers& b
   require(b.expert_ids || b.router_logits || b.tokens.shape[0] == 0,
           "[moe.run] router_logits: a GPU layer expects logits, or expert_ids and expert_weights, "
           "got neither. Multiply the tokens by the router first.");
-  const GpuPlan::Route& logits = plan.gpu->routes[0];
+  const GpuPlan::Route& logits = plan.gpu->logits_route;
   if (b.router_logits && logits.configs.empty())
     throw Unsupported(
         fmt::format("[moe.run] router_logits: {}.",

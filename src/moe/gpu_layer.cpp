@@ -7,19 +7,10 @@
 
 #include "base/check.h"
 #include "base/math.h"
-#include "ops/repack/tiles.h"
+#include "ops/repack/upload.h"
 
 namespace switchyard::moe {
 namespace {
-
-std::optional<std::string> format_declines(const ExpertMatrix& m, std::string_view name) {
-  if (m.format.scaled || (m.format.element != DType::bf16 && m.format.element != DType::f16))
-    return fmt::format("{} is {}: GPU kernels read bf16 and fp16 weights so far", name,
-                       to_string(m.format));
-  if (m.input_factor || m.group_of_column)
-    return fmt::format("{} scales or permutes its input, which GPU kernels do not", name);
-  return std::nullopt;
-}
 
 /// Which side of a matrix is I wide.
 enum class Split { rows, columns };
@@ -27,8 +18,8 @@ enum class Split { rows, columns };
 /// Uploads one expert after the other.
 class Uploader {
  public:
-  Uploader(const cuda::Context& context, const GpuShape& shape)
-      : context_(context), stream_(context), shape_(shape) {}
+  Uploader(const cuda::Context& context, jit::Loader& loader, const GpuShape& shape)
+      : context_(context), stream_(context), loader_(loader), shape_(shape) {}
 
   cuda::DeviceBuffer bytes(const void* data, std::size_t size) {
     cuda::DeviceBuffer buffer(context_, size);
@@ -46,22 +37,15 @@ class Uploader {
                            const repack::Matrix& one, Split split) {
     const auto size = static_cast<std::size_t>(repack::tiled_bytes(one));
     cuda::DeviceBuffer buffer(context_, size * static_cast<std::size_t>(shape_.lists()));
-    std::vector<std::uint16_t> packed(size / 2);
-    const auto elements = static_cast<std::size_t>(one.out) * static_cast<std::size_t>(one.in);
-    for (int e = 0; e < shape_.lists(); ++e) {
-      std::vector<std::uint16_t> part;
-      std::span<const std::uint16_t> rows;
-      if (e < shape_.locals) {
-        rows = {routed.elements.as<std::uint16_t>() + static_cast<std::size_t>(e) * elements,
-                elements};
-      } else {
-        part = shared_part(shared, one, split, e - shape_.locals);
-        rows = part;
-      }
-      repack::pack(one, rows, packed);
-      cuda::copy_to_device(buffer.data() + static_cast<std::size_t>(e) * size, packed.data(), size,
-                           stream_.get());
-      stream_.synchronize();
+    const repack::Gpu gpu{context_, stream_, loader_};
+    repack::upload(gpu, one, shape_.locals,
+                   std::as_bytes(std::span(routed.elements.as<std::byte>(),
+                                           static_cast<std::size_t>(routed.elements.bytes()))),
+                   buffer.data());
+    for (int part = 0; part < shape_.shared; ++part) {
+      const std::vector<std::uint16_t> rows = shared_part(shared, one, split, part);
+      repack::upload(gpu, one, 1, std::as_bytes(std::span(rows)),
+                     buffer.data() + size * static_cast<std::size_t>(shape_.locals + part));
     }
     return buffer;
   }
@@ -116,54 +100,63 @@ class Uploader {
 
   const cuda::Context& context_;
   cuda::Stream stream_;
+  jit::Loader& loader_;
   const GpuShape& shape_;
 };
 
+std::optional<std::string> declines(const MoeConfig& config, const MoeWeights& weights,
+                                    GpuShape& shape) {
+  const ExpertMatrix &gate_up = weights.experts.gate_up, &down = weights.experts.down;
+  for (const ExpertMatrix* m : {&gate_up, &down, &weights.shared.gate_up, &weights.shared.down}) {
+    if (!*m) continue;
+    if (m->format != gate_up.format)
+      return fmt::format("weights: GPU kernels take one format for all, got {} and {}",
+                         to_string(gate_up.format), to_string(m->format));
+    if (m->input_factor || m->group_of_column)
+      return "weights: factors and orders of input columns have no GPU kernel";
+  }
+  if (auto reason =
+          gpu_declines(config, gate_up.format, static_cast<int>(gate_up.experts()), shape))
+    return reason;
+  shape.bias = gate_up.bias || down.bias || weights.shared.gate_up.bias || weights.shared.down.bias;
+  return std::nullopt;
+}
+
 }  // namespace
 
-std::optional<std::string> gpu_declines(const MoeConfig& config, const MoeWeights& weights,
-                                        GpuShape& shape) {
-  const ExpertWeights& experts = weights.experts;
-  if (auto reason = format_declines(experts.gate_up, "experts.gate_up")) return reason;
-  if (auto reason = format_declines(experts.down, "experts.down")) return reason;
-  if (experts.gate_up.format != experts.down.format)
-    return "gate_up and down differ in format, which GPU kernels do not serve";
-  if (config.latent > 0) return "latent MoE has no GPU kernels so far";
-  if (config.routing.zero_experts > 0) return "zero experts have no GPU kernels so far";
-  if (config.dense) return "dense=true has no GPU kernels so far: leave it out, the sums are equal";
-  const bool fp16 = experts.gate_up.format.element == DType::f16;
+std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFormat& format,
+                                        int locals, GpuShape& shape) {
+  const bool fp16 = format == weight_format("fp16");
+  if (!fp16 && format != weight_format("bf16"))
+    return fmt::format("weights: GPU kernels take bf16 and fp16, got {}", to_string(format));
   const auto act = fp16 ? ActivationFormat::fp16 : ActivationFormat::bf16;
   if (config.act != act)
-    return fmt::format("activations are {}: with {} weights GPU kernels serve {}", name(config.act),
-                       to_string(experts.gate_up.format), name(act));
+    return fmt::format("act: with {} weights GPU kernels take {}, got {}", to_string(format),
+                       name(act), name(config.act));
+  if (config.latent > 0) return "latent: the projections have no GPU kernel";
+  if (config.routing.zero_experts > 0) return "zero_experts: they have no GPU kernel";
+  if (config.dense) return "dense: GPU kernels visit chosen experts alone, the sums are the same";
+  if (config.shared_intermediate > 0 && config.router_weight_on_input)
+    return "shared: a shared expert beside router weights on the input has no GPU kernel";
   shape = {.config = config,
-           .locals = static_cast<int>(experts.gate_up.experts()),
-           .shared = 0,
+           .locals = locals,
+           .shared = ceil_div(config.shared_intermediate, config.intermediate),
            .half = fp16 ? Half::fp16 : Half::bf16,
            .activation = static_cast<device::ActivationCode>(config.activation.kind),
-           .bias = experts.gate_up.bias || experts.down.bias};
-  if (weights.shared.gate_up) {
-    if (weights.shared.gate_up.format != experts.gate_up.format ||
-        weights.shared.down.format != experts.gate_up.format)
-      return "the shared expert differs in format from the others";
-    if (config.router_weight_on_input)
-      return "a shared expert beside router weights on the input has no GPU kernels so far";
-    shape.shared = ceil_div(config.shared_intermediate, config.intermediate);
-    shape.bias = shape.bias || weights.shared.gate_up.bias || weights.shared.down.bias;
-  }
+           .bias = false};
   return std::nullopt;
 }
 
 GpuLayer::GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordinal)
     : context_(cuda::Context::open(ordinal)) {
-  if (const auto reason = gpu_declines(config, weights, shape_))
+  if (const auto reason = declines(config, weights, shape_))
     throw Unsupported(
-        fmt::format("[moe] device cuda:{}: {}. Run it with device cpu.", ordinal, *reason));
+        fmt::format("[moe] device cuda:{}: {}. Run the layer on the CPU.", ordinal, *reason));
   const cuda::Current current(context_);
   loader_ = std::make_unique<jit::Loader>(
       context_, std::make_shared<jit::Cache>(jit::cache_options_from_env()));
 
-  Uploader upload(context_, shape_);
+  Uploader upload(context_, *loader_, shape_);
   const ExpertWeights &e = weights.experts, &s = weights.shared;
   const auto outputs = static_cast<int>(e.gate_up.out());
   gate_up = upload.tiles(

@@ -26,9 +26,10 @@ struct GpuShape {
   int slots_a_token() const noexcept { return config.top_k + shared; }
 };
 
-/// Why no GPU kernel serves such a layer; empty when `shape` is set.
-std::optional<std::string> gpu_declines(const MoeConfig& config, const MoeWeights& weights,
-                                        GpuShape& shape);
+/// Why no GPU kernel serves a layer whose experts are stored as `format`; empty when `shape` is
+/// set, but for its bias.
+std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFormat& format,
+                                        int locals, GpuShape& shape);
 
 /// A layer's weights on a GPU, as the kernels read them, and what compiles and loads kernels.
 class GpuLayer {

@@ -1,6 +1,6 @@
 #include "moe/gpu_plan.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -40,12 +40,10 @@ route::GpuProblem route_problem(const GpuShape& s, int tokens, int block) {
                       .experts = s.config.experts,
                       .top_k = s.config.top_k,
                       .routing = s.config.routing},
-          .logits = DType::f32,
           .given = false,
-          .wide_ids = false,
           .locals = s.locals,
           .shared = s.shared,
-          .fp16_tokens = s.half == Half::fp16,
+          .half = s.half,
           .block = block};
 }
 
@@ -82,15 +80,15 @@ class Planner {
  private:
   void routing() {
     const route::GpuProblem problem = route_problem(shape_, tokens_, plan_.experts.block());
-    for (const DType logits : {DType::f32, DType::bf16, DType::f16, DType::f32}) {
+    for (const bool given : {false, true}) {
       route::GpuProblem one = problem;
-      one.logits = logits;
-      one.given = plan_.routes.size() == 3;
-      if (const auto reason = route::gpu_declines(one, device_)) {
-        if (!one.given && logits == DType::f32) plan_.declined.push_back(*reason);
-        plan_.routes.push_back({one, {}, {}});
+      one.given = given;
+      GpuPlan::Route& to = given ? plan_.given_route : plan_.logits_route;
+      to.problem = one;
+      if (auto reason = route::gpu_declines(one, device_)) {
+        plan_.declined.push_back(*std::move(reason));
       } else {
-        plan_.routes.push_back({one, route::gpu_configs(one), {}});
+        to.configs = route::gpu_configs(one);
       }
     }
     const route::ListSizes sizes = route::list_sizes(problem);
@@ -103,7 +101,7 @@ class Planner {
     plan_.row_token = take<int>(sizes.rows);
     plan_.row_weight = take<float>(sizes.rows);
     plan_.slot_row = take<int>(std::int64_t{tokens_} * shape_.slots_a_token());
-    for (const route::Config& config : plan_.routes[0].configs)
+    for (const route::Config& config : plan_.logits_route.configs)
       step("route", to_string(config),
            (std::int64_t{tokens_} * shape_.config.experts + 4 * pairs) * 4, 0, plan_.ids);
   }
@@ -196,8 +194,8 @@ GpuPlan make_gpu_plan(const GpuShape& shape, int tokens, const cuda::DeviceInfo&
 
 std::vector<jit::Program> programs(const GpuPlan& plan, int sm) {
   std::vector<jit::Program> all;
-  for (const GpuPlan::Route& r : plan.routes)
-    for (const route::Config& config : r.configs) all.push_back(route::program(config, sm));
+  for (const GpuPlan::Route* r : {&plan.logits_route, &plan.given_route})
+    for (const route::Config& config : r->configs) all.push_back(route::program(config, sm));
   if (plan.experts.fused) {
     all.push_back(fused_moe::program(*plan.experts.fused, sm));
   } else {
@@ -213,9 +211,9 @@ void load(GpuPlan& plan, const GpuLayer& layer) {
   const std::vector<jit::Kernel> kernels =
       layer.loader().kernels(all, static_cast<int>(all.size()));
   auto kernel = kernels.begin();
-  for (GpuPlan::Route& r : plan.routes)
-    for (const route::Config& config : r.configs)
-      r.launches.push_back(route::launch(config, r.problem, *kernel++));
+  for (GpuPlan::Route* r : {&plan.logits_route, &plan.given_route})
+    for (const route::Config& config : r->configs)
+      r->launches.push_back(route::launch(config, r->problem, *kernel++));
   if (plan.experts.fused) {
     plan.launches = {fused_moe::launch(*plan.experts.fused, *kernel, device)};
     return;

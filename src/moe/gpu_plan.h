@@ -28,7 +28,7 @@ std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
                                        const cuda::DeviceInfo& device,
                                        std::vector<std::string>& declined);
 
-/// A plan's launches. What depends on the caller's arrays (logits or given ids) has one route each.
+/// A plan's launches.
 struct GpuPlan {
   GpuExperts experts;
   struct Route {
@@ -36,7 +36,7 @@ struct GpuPlan {
     std::vector<route::Config> configs;
     std::vector<jit::Launch> launches;  ///< empty until loaded
   };
-  std::vector<Route> routes;  ///< logits f32, bf16, fp16; then given ids
+  Route logits_route, given_route;
   std::vector<jit::Launch> launches;
   fused_moe::Problem fused_problem;
   grouped_gemm::GpuProblem grouped_problem;

@@ -30,9 +30,13 @@ class Call {
 
  private:
   const GpuPlan::Route& route() const {
-    if (b_.expert_ids) return plan_.routes[3];
+    return b_.expert_ids ? plan_.given_route : plan_.logits_route;
+  }
+  route::Logits logit_type() const {
     const DType type = b_.router_logits.dtype;
-    return plan_.routes[type == DType::f32 ? 0 : type == DType::bf16 ? 1 : 2];
+    return type == DType::f32    ? route::Logits::f32
+           : type == DType::bf16 ? route::Logits::bf16
+                                 : route::Logits::fp16;
   }
 
   template <class T>
@@ -83,6 +87,9 @@ class Call {
             .hidden = shape_.config.hidden,
             .flags = plan_.flag_count,
             .vocabulary = layer_.vocabulary,
+            .block = plan_.experts.block(),
+            .type = logit_type(),
+            .wide_ids = b_.input_ids.dtype == DType::i64,
             .scaling = shape_.config.routing.scaling};
   }
 

@@ -59,12 +59,12 @@ class CliTest(unittest.TestCase):
 class Help(CliTest):
     def test_teaches(self):
         text = self.ok("--help")
-        for word in ("inspect", "run", "check", "quantize", "explain", "Examples", "Exit codes"):
+        for word in ("inspect", "run", "check", "quantize", "explain", "cache", "Examples", "Exit codes"):
             self.assertIn(word, text)
         self.assertRegex(self.ok("--version"), r"^switchyard \d+\.\d+\.\d+\n$")
 
     def test_every_command_has_its_own(self):
-        for command in ("inspect", "run", "check", "quantize", "explain"):
+        for command in ("inspect", "run", "check", "quantize", "explain", "cache"):
             self.assertIn("--json", self.ok(command, "--help"))
 
     def test_wrong_usage(self):
@@ -271,6 +271,71 @@ class Explain(CliTest):
         self.refused("explain", "moe t8", says="moe")
         self.refused("explain", "moee t8", says="begins with 'moe '")
         self.refused("explain", Check.LINE, "--layer", 3, says="--layer")
+
+
+class Cache(CliTest):
+    LINE = "moe t1 h64 i64 e4 k1 bf16 swiglu softmax_renormalize"
+
+    def setUp(self):
+        super().setUp()
+        self.set_environment("SWITCHYARD_CACHE_DIR", str(self.work))
+
+    def set_environment(self, name, value):
+        before = os.environ.get(name)
+        os.environ[name] = value
+        self.addCleanup(lambda: os.environ.pop(name) if before is None
+                        else os.environ.__setitem__(name, before))
+
+    def test_warm_list_clear(self):
+        self.assertEqual(self.json("cache", "list")["kernels"], [])
+        done = switchyard("cache", "warm", "--problem", self.LINE, "--json")
+        if "no NVRTC" in done.stderr:
+            self.skipTest(done.stderr)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        count = json.loads(done.stdout)["compiled"]
+        self.assertGreater(count, 2)
+
+        kernels = self.json("cache", "list")["kernels"]
+        self.assertEqual(len(kernels), count)
+        for kernel in kernels:
+            self.assertEqual(kernel["arch"], "sm_90a")
+            self.assertIn("switchyard::", kernel["instance"])
+            self.assertGreater(kernel["bytes"], 0)
+            self.assertLess(kernel["age_s"], 600)
+        self.assertIn(f"{count} kernels", self.ok("cache", "list"))
+
+        self.set_environment("SWITCHYARD_JIT", "off")
+        again = self.json("cache", "warm", "--problem", self.LINE)
+        self.assertEqual((again["compiled"], again["found"]), (0, count))
+        self.assertEqual(self.json("cache", "clear")["removed"], count)
+        self.refused("cache", "warm", "--problem", self.LINE, says="SWITCHYARD_JIT is off")
+        self.assertIn("0 kernels removed", self.ok("cache", "clear"))
+
+    def test_all_presets_name_what_they_skip(self):
+        """No kernel is for sm_80, so nothing is compiled."""
+        report = self.json("cache", "warm", "--arch", "sm_80", "--preset", "all")
+        self.assertEqual((report["compiled"], report["found"]), (0, 0))
+        reasons = {skip["preset"]: skip["reason"] for skip in report["skipped"]}
+        self.assertIn("sm_90", reasons["qwen3-30b-a3b"])
+        self.assertIn("skipped qwen3-30b-a3b: ",
+                      self.ok("cache", "warm", "--arch", "sm_80", "--preset", "all"))
+
+    def test_mistakes(self):
+        self.refused("cache")
+        self.refused("cache", "warm", says="--preset")
+        self.refused("cache", "warm", "--preset", "qwen3-30b", says="qwen3-30b-a3b")
+        self.refused("cache", "warm", "--preset", "qwen3-30b-a3b", "--arch", "sm_90", says="sm_90a")
+        self.refused("cache", "warm", "--preset", "qwen3-30b-a3b", "--tokens", "1,x")
+        self.refused("cache", "warm", "--problem", "moe t8 h64 i64 e4 k1 int4_g32 swiglu",
+                     says="GPU kernels take")
+
+    def test_a_cache_that_cannot_be_written_is_an_error(self):
+        self.set_environment("SWITCHYARD_CACHE_DIR", "/proc/nowhere")
+        done = switchyard("cache", "warm", "--problem", self.LINE)
+        if "no NVRTC" in done.stderr:
+            self.skipTest(done.stderr)
+        self.assertEqual((done.returncode, done.stdout), (3, ""), done.stderr)
+        self.assertIn("/proc/nowhere", done.stderr)
 
 
 if __name__ == "__main__":

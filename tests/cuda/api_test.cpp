@@ -46,6 +46,8 @@ SAME(cuCtxPopCurrent_v2);
 SAME(cuMemAlloc_v2);
 SAME(cuMemFree_v2);
 SAME(cuMemGetInfo_v2);
+SAME(cuMemHostAlloc);
+SAME(cuMemFreeHost);
 SAME(cuMemcpyHtoDAsync_v2);
 SAME(cuMemcpyDtoHAsync_v2);
 SAME(cuMemcpyDtoDAsync_v2);

@@ -21,7 +21,7 @@ namespace {
 
 using testing::HasSubstr;
 
-class RuntimeTest : public testing::Test {
+class RuntimeGpuTest : public testing::Test {
  protected:
   void SetUp() override {
     if (const std::optional<std::string> declines = driver_declines()) GTEST_SKIP() << *declines;
@@ -69,7 +69,7 @@ class RuntimeTest : public testing::Test {
 
 constexpr int kCount = 100'000;
 
-TEST_F(RuntimeTest, ChainOfDependentLaunchesInAReplayedGraph) {
+TEST_F(RuntimeGpuTest, ChainOfDependentLaunchesInAReplayedGraph) {
   std::vector<float> host(kCount);
   std::iota(host.begin(), host.end(), 0.0F);
   const std::size_t bytes = host.size() * sizeof(float);
@@ -91,7 +91,7 @@ TEST_F(RuntimeTest, ChainOfDependentLaunchesInAReplayedGraph) {
   for (int i = 0; i < kCount; ++i) ASSERT_EQ(out[static_cast<std::size_t>(i)], 3.0F * float(i));
 }
 
-TEST_F(RuntimeTest, AllocatingInsideACaptureFailsAndLeavesTheStreamUsable) {
+TEST_F(RuntimeGpuTest, AllocatingInsideACaptureFailsAndLeavesTheStreamUsable) {
   EXPECT_THROW(
       Graph::capture(*context_, stream_->get(), [&] { const DeviceBuffer none(*context_, 1024); }),
       DeviceError);
@@ -100,7 +100,7 @@ TEST_F(RuntimeTest, AllocatingInsideACaptureFailsAndLeavesTheStreamUsable) {
   EXPECT_EQ(read(buffer), std::vector<float>(256, 0.0F));
 }
 
-TEST_F(RuntimeTest, ClusterAndDynamicSharedMemory) {
+TEST_F(RuntimeGpuTest, ClusterAndDynamicSharedMemory) {
   const jit::Kernel kernel =
       loader_->kernel(program("scale/kernel.cuh", "switchyard::scale::shape"));
   EXPECT_EQ(kernel.smem_limit(), context_->info().smem_per_block);
@@ -119,7 +119,7 @@ TEST_F(RuntimeTest, ClusterAndDynamicSharedMemory) {
   }
 }
 
-TEST_F(RuntimeTest, DriverAgreesWithPtxasAboutResources) {
+TEST_F(RuntimeGpuTest, DriverAgreesWithPtxasAboutResources) {
   const jit::Kernel kernel =
       loader_->kernel(program("stack/kernel.cuh", "switchyard::stack::kernel"));
   int registers = 0, local = 0;
@@ -131,7 +131,7 @@ TEST_F(RuntimeTest, DriverAgreesWithPtxasAboutResources) {
   EXPECT_EQ(kernel.resources().stack_bytes, local);
 }
 
-TEST_F(RuntimeTest, TensorMapCopiesABoxAndZeroesWhatIsOutside) {
+TEST_F(RuntimeGpuTest, TensorMapCopiesABoxAndZeroesWhatIsOutside) {
   constexpr int kRows = 20, kColumns = 96, kBoxRows = 8, kBoxColumns = 64;
   struct alignas(128) Args {
     CUtensorMap map;
@@ -172,7 +172,7 @@ TEST_F(RuntimeTest, TensorMapCopiesABoxAndZeroesWhatIsOutside) {
     }
 }
 
-TEST_F(RuntimeTest, StreamsWaitForEvents) {
+TEST_F(RuntimeGpuTest, StreamsWaitForEvents) {
   const Stream other(*context_);
   const DeviceBuffer buffer(*context_, std::size_t{64} << 20);
   fill(buffer.data(), 1, buffer.bytes(), stream_->get());
@@ -185,7 +185,7 @@ TEST_F(RuntimeTest, StreamsWaitForEvents) {
   EXPECT_EQ(last, 1);
 }
 
-TEST_F(RuntimeTest, LoadsAKernelOnceAndServesItFromDisk) {
+TEST_F(RuntimeGpuTest, LoadsAKernelOnceAndServesItFromDisk) {
   const jit::Program wanted = program("scale/kernel.cuh", "switchyard::scale::shape");
   EXPECT_EQ(loader_->kernel(wanted), loader_->kernel(wanted));
   jit::CacheOptions off = jit::test_options(folder_.path());
@@ -194,7 +194,7 @@ TEST_F(RuntimeTest, LoadsAKernelOnceAndServesItFromDisk) {
   EXPECT_NE(second.kernel(wanted).function(), nullptr);
 }
 
-TEST_F(RuntimeTest, WhatTheDriverRefusesIsASentence) {
+TEST_F(RuntimeGpuTest, WhatTheDriverRefusesIsASentence) {
   jit::Binary junk = jit::made_up(program("scale/kernel.cuh", "nothing"), "13.0");
   try {
     jit::Kernel(*context_, std::make_shared<const jit::Binary>(junk));
@@ -206,13 +206,13 @@ TEST_F(RuntimeTest, WhatTheDriverRefusesIsASentence) {
   EXPECT_THROW(DeviceBuffer(*context_, std::size_t{1} << 50), DeviceError);
 }
 
-TEST_F(RuntimeTest, AnEmptyGridEnqueuesNothing) {
+TEST_F(RuntimeGpuTest, AnEmptyGridEnqueuesNothing) {
   jit::Launch launch = scale_launch(0);
   EXPECT_EQ(launch.grid.x, 0U);
   EXPECT_NO_THROW(jit::enqueue(launch, scale::Args{nullptr, nullptr, 0, 0.0F}, stream_->get()));
 }
 
-TEST_F(RuntimeTest, ContextsNest) {
+TEST_F(RuntimeGpuTest, ContextsNest) {
   CUcontext now = nullptr;
   {
     const Current again(*context_);

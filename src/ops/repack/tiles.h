@@ -3,22 +3,13 @@
 #include <cstdint>
 #include <span>
 
+#include "ops/repack/shared.cuh"
+
 /// The order in which kernels read 16-bit weights: tiles of 128 rows x 64 columns, each contiguous
 /// and swizzled as the tensor cores expect a K-major operand of 128-byte rows (the 16-byte chunk c
 /// of row r lies at chunk c ^ (r % 8)). Rows and columns beyond the matrix are zeros.
-/// docs/formats.md.
+/// docs/formats.md has the bytes.
 namespace switchyard::repack {
-
-/// What a tile's 128 rows are.
-enum class RowOrder {
-  plain,    ///< rows 128 t, 128 t + 1, ...
-  gate_up,  ///< of [2I, in]: 8 gate rows, then their 8 up rows, and so on; 64 of each a tile
-};
-
-struct Matrix {
-  int out = 0, in = 0;  ///< rows (2I for gate_up) and columns
-  RowOrder order = RowOrder::plain;
-};
 
 std::int64_t tiled_bytes(const Matrix& matrix) noexcept;
 

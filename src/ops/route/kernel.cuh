@@ -49,13 +49,10 @@ struct Selector {
 
   __device__ float logit(int token, int e) const {
     const int64 at = static_cast<int64>(token) * args.experts + e;
-    float z;
-    if constexpr (kConfig.logit_type == 0)
-      z = static_cast<const float*>(args.logits)[at];
-    else
-      z = device::to_f32 < kConfig.logit_type == 1
-              ? Half::bf16
-              : Half::fp16 > (static_cast<const uint16*>(args.logits)[at]);
+    const auto* narrow = static_cast<const uint16*>(args.logits);
+    const float z = args.type == Logits::f32    ? static_cast<const float*>(args.logits)[at]
+                    : args.type == Logits::bf16 ? device::to_f32<Half::bf16>(narrow[at])
+                                                : device::to_f32<Half::fp16>(narrow[at]);
     return args.logit_bias ? z + args.logit_bias[e] : z;
   }
 
@@ -144,8 +141,8 @@ struct Selector {
   }
 
   __device__ void by_table(int token, int& id, float& weight) const {
-    const int64 input = kConfig.wide_ids ? static_cast<const int64*>(args.input_ids)[token]
-                                         : static_cast<const int*>(args.input_ids)[token];
+    const int64 input = args.wide_ids ? static_cast<const int64*>(args.input_ids)[token]
+                                      : static_cast<const int*>(args.input_ids)[token];
     const bool known = input >= 0 && input < args.vocabulary;
     if (!known && lane == 0 && args.counters) atomicAdd(args.counters, 1ull);
     if (!known || lane >= kConfig.top_k) return;
@@ -256,8 +253,8 @@ struct Grouper {
     if (rank == 0 && threadIdx.x == Config::kThreads - 1) *args.lists.block_count = block_sum;
   }
 
-  __device__ static int blocks(int rows) {
-    return (rows + kConfig.block - 1) / kConfig.block;
+  __device__ int blocks(int rows) const {
+    return (rows + args.block - 1) / args.block;
   }
   __device__ static int room(int rows) {
     return (rows + device::kRowAlign - 1) / device::kRowAlign * device::kRowAlign;
@@ -316,11 +313,10 @@ struct Grouper {
 
   /// sigmoid(token . shared_gate)
   __device__ float gate(int token, int lane) const {
-    constexpr Half half = kConfig.fp16_tokens ? Half::fp16 : Half::bf16;
     const uint16* x = args.tokens + static_cast<int64>(token) * args.hidden;
     float sum = 0;
     for (int i = lane; i < args.hidden; i += 32)
-      sum += device::to_f32<half>(x[i]) * args.shared_gate[i];
+      sum += device::to_f32<kConfig.half>(x[i]) * args.shared_gate[i];
     return 1 / (1 + expf(-warp_sum(sum)));
   }
 

@@ -52,10 +52,6 @@ Normalize normalize_of(const Routing& routing) {
   return Normalize::none;
 }
 
-int logit_type(DType type) {
-  return type == DType::f32 ? 0 : type == DType::bf16 ? 1 : 2;
-}
-
 /// CTAs of the cluster that lists the rows.
 int cluster(const Config& c, int tokens) {
   return std::clamp(ceil_div(tokens, c.stage == Stage::both ? kWarps : Config::kRound), 1,
@@ -104,30 +100,26 @@ std::vector<Config> gpu_configs(const GpuProblem& p) {
               .groups = grouped ? problem.routing.groups : 1,
               .topk_groups = grouped ? problem.routing.topk_groups : 1,
               .group_size = grouped ? problem.experts / problem.routing.groups : 0,
-              .logit_type = logit_type(p.logits),
-              .wide_ids = p.wide_ids,
               .shared = p.shared,
-              .fp16_tokens = p.fp16_tokens,
-              .block = p.block};
+              .half = p.half};
   if (!p.given && problem.tokens <= kMaxOneLaunch) return {c};
   Config group = c;  // of nothing that selection alone needs: fewer kernels
   group.stage = Stage::group;
   group.per_lane = 1;
   group.score = Score::logits, group.normalize = Normalize::none, group.group = Groups::none;
-  group.groups = group.topk_groups = 1, group.group_size = group.logit_type = 0;
-  group.wide_ids = false;
+  group.groups = group.topk_groups = 1, group.group_size = 0;
   if (p.given) return {group};
   c.stage = Stage::select;
-  c.shared = 0, c.block = 0, c.fp16_tokens = false;
+  c.shared = 0, c.half = Half::bf16;
   return {c, group};
 }
 
 std::string to_string(const Config& c) {
-  if (c.stage == Stage::group) return fmt::format("group by expert, blocks of {}", c.block);
+  if (c.stage == Stage::group) return "rows by expert";
   const std::string groups =
       c.groups > 1 ? fmt::format(", {} of {} groups", c.topk_groups, c.groups) : "";
-  const std::string blocks = c.stage == Stage::both ? fmt::format(", blocks of {}", c.block) : "";
-  return fmt::format("top {} by {}{}{}", c.top_k, word(kScores, c.score), groups, blocks);
+  return fmt::format("top {} by {}{}{}", c.top_k, word(kScores, c.score), groups,
+                     c.stage == Stage::both ? ", rows by expert" : "");
 }
 
 jit::Program program(const Config& c, int sm) {
@@ -135,10 +127,10 @@ jit::Program program(const Config& c, int sm) {
           .instance = fmt::format(
               "switchyard::route::kernel<switchyard::route::Config{{switchyard::route::Stage::{}, "
               "{}, {}, switchyard::route::Score::{}, switchyard::route::Normalize::{}, "
-              "switchyard::route::Groups::{}, {}, {}, {}, {}, {}, {}, {}, {}}}>",
+              "switchyard::route::Groups::{}, {}, {}, {}, {}, switchyard::Half({})}}>",
               word(kStages, c.stage), c.top_k, c.per_lane, word(kScores, c.score),
               word(kNormalize, c.normalize), word(kGroups, c.group), c.groups, c.topk_groups,
-              c.group_size, c.logit_type, c.wide_ids, c.shared, c.fp16_tokens, c.block),
+              c.group_size, c.shared, static_cast<int>(c.half)),
           .arch = jit::architecture(sm),
           .options = {}};
 }

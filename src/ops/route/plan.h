@@ -15,13 +15,11 @@ namespace switchyard::route {
 /// What a launch serves beside the routing itself.
 struct GpuProblem {
   Problem routing;
-  DType logits = DType::f32;
-  bool given = false;  ///< ids and weights come from the caller
-  bool wide_ids = false;
-  int locals = 0;  ///< experts of this rank
-  int shared = 0;  ///< shared experts, each with every token
-  bool fp16_tokens = false;
-  int block = 0;  ///< rows of a block at most
+  bool given = false;      ///< ids and weights come from the caller
+  int locals = 0;          ///< experts of this rank
+  int shared = 0;          ///< shared experts, each with every token
+  Half half = Half::bf16;  ///< of the tokens
+  int block = 0;           ///< rows of a block at most
 };
 
 /// Why there is no kernel for `problem` on `device`; empty when there is.

@@ -2,6 +2,7 @@
 // walk.
 #pragma once
 
+#include "device/half.cuh"
 #include "device/lists.cuh"
 #include "device/types.cuh"
 
@@ -12,6 +13,8 @@ enum class Normalize : int { none, sum, softmax };
 enum class Groups : int { none, maximum, top2_sum };
 /// What a launch does: choose experts, list rows by expert, or both.
 enum class Stage : int { select, group, both };
+
+enum class Logits : int { f32, bf16, fp16 };
 
 /// T tokens, E experts that the router knows, L lists (local experts, then shared ones), K slots.
 struct Args {
@@ -30,6 +33,9 @@ struct Args {
   uint32* flag;                  // [flags] cleared for the kernels that follow
   unsigned long long* counters;  // [3] or null: bad ids, non-finite weights, NaN logits; added to
   int token_limit, experts, locals, hidden, flags, vocabulary;
+  int block;      // rows of a block at most
+  Logits type;    // of `logits`
+  bool wide_ids;  // input ids are i64
   float scaling;
 };
 
@@ -41,11 +47,8 @@ struct Config {
   Normalize normalize;
   Groups group;
   int groups, topk_groups, group_size;  // 1, 1, 0 without groups
-  int logit_type;                       // 0 f32, 1 bf16, 2 fp16
-  bool wide_ids;                        // input ids are i64
   int shared;                           // shared experts: every token, weight 1 or its gate
-  bool fp16_tokens;
-  int block;  // rows of a block at most
+  Half half;                            // of the tokens
   static constexpr int kThreads = 512;
   static constexpr int kMaxLists = 1024;
   static constexpr int kCluster = 8;  // CTAs that group a batch, at most

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "jit/compiler.h"
+#include "switchyard/problem.h"
+
+namespace switchyard::moe {
+
+/// Why GPUs of that architecture (90) do not serve `problem`; empty if they do.
+std::optional<std::string> gpu_declines(const MoeProblem& problem, int sm);
+
+/// Every kernel that a layer of `problem`, planned for at most problem.tokens, launches on such a
+/// GPU, and those that bring its weights there; in a fixed order, without repetitions. Pure: asks
+/// no device. Throws Unsupported with the sentence of gpu_declines().
+std::vector<jit::Program> gpu_programs(const MoeProblem& problem, int sm);
+
+}  // namespace switchyard::moe

@@ -1,0 +1,25 @@
+#include "ops/repack/plan.h"
+
+#include <fmt/format.h>
+
+namespace switchyard::repack {
+
+jit::Program program(const Config& c, int sm) {
+  return {.file = "ops/repack/kernel.cuh",
+          .instance = fmt::format("switchyard::repack::kernel<switchyard::repack::Config{{"
+                                  "switchyard::repack::Direction::{}}}>",
+                                  c.direction == Direction::pack ? "pack" : "unpack"),
+          .arch = jit::architecture(sm),
+          .options = {}};
+}
+
+jit::Launch launch(const Matrix& matrix, int experts, jit::Kernel kernel) {
+  return {.kernel = std::move(kernel),
+          .grid = {static_cast<unsigned>(tile_count(matrix)), static_cast<unsigned>(experts)},
+          .block = {Config::kThreads},
+          .cluster = {},
+          .smem_bytes = 0,
+          .overlap_previous = false};
+}
+
+}  // namespace switchyard::repack

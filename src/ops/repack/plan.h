@@ -1,0 +1,14 @@
+#pragma once
+
+#include "jit/kernel.h"
+#include "ops/repack/tiles.h"
+
+/// Packing and unpacking on a GPU.
+namespace switchyard::repack {
+
+jit::Program program(const Config& config, int sm);
+
+/// For `experts` matrices that lie one behind the other on both sides; `kernel` is program()'s.
+jit::Launch launch(const Matrix& matrix, int experts, jit::Kernel kernel);
+
+}  // namespace switchyard::repack

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "cuda/memory.h"
+#include "cuda/stream.h"
+#include "jit/kernel.h"
+#include "ops/repack/tiles.h"
+
+/// 16-bit weights of E experts, [E, out, in] row-major -> tiles [E, tiled_bytes(matrix)] on a GPU.
+namespace switchyard::repack {
+
+/// What the functions below work with.
+struct Gpu {
+  const cuda::Context& context;
+  const cuda::Stream& stream;
+  jit::Loader& loader;
+};
+
+/// From host memory, complete on return. Takes the device memory of one expert besides `tiles`.
+void upload(const Gpu& gpu, const Matrix& matrix, int experts, std::span<const std::byte> rows,
+            std::byte* tiles);
+cuda::DeviceBuffer upload(const Gpu& gpu, const Matrix& matrix, int experts,
+                          std::span<const std::byte> rows);
+
+/// From device memory to device memory; enqueued. `tiles` is 16-byte aligned, `rows` need not be.
+void enqueue_pack(const Gpu& gpu, const Matrix& matrix, int experts, const std::byte* rows,
+                  std::byte* tiles);
+/// And back, exactly.
+void enqueue_unpack(const Gpu& gpu, const Matrix& matrix, int experts, const std::byte* tiles,
+                    std::byte* rows);
+
+}  // namespace switchyard::repack

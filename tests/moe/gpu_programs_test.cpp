@@ -1,0 +1,106 @@
+#include "moe/gpu_programs.h"
+
+#include <gtest/gtest.h>
+#include <time.h>
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+
+#include "base/thread_pool.h"
+#include "jit/cache.h"
+#include "jit/nvrtc.h"
+
+namespace switchyard::moe {
+namespace {
+
+constexpr int kBatches[] = {1, 8, 16, 32, 64, 128, 512, 4096, 32768};
+
+/// The distinct programs of all presets at every batch size. Layers of other formats count as bf16
+/// too: their routing and activation have kernels already.
+std::vector<jit::Program> preset_programs() {
+  std::vector<jit::Program> all;
+  for (const std::string& name : preset_names())
+    for (const int tokens : kBatches) {
+      MoeProblem problem = preset(name, tokens);
+      for (const WeightFormat& format : {problem.format, weight_format("bf16")}) {
+        problem.format = format;
+        if (gpu_declines(problem, 90)) continue;
+        for (jit::Program& program : gpu_programs(problem, 90))
+          if (std::find(all.begin(), all.end(), program) == all.end())
+            all.push_back(std::move(program));
+      }
+    }
+  return all;
+}
+
+double thread_cpu_seconds() {
+  timespec now = {};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+/// NVRTC, and the CPU time that each instance took.
+struct TimedCompiler {
+  std::mutex mutex;
+  std::map<std::string, double> seconds;
+
+  jit::Compiler compiler() {
+    const jit::Compiler nvrtc = jit::nvrtc_compiler();
+    return {.version = nvrtc.version,
+            .compile = [this, nvrtc](const jit::Program& program, const jit::Closure& closure) {
+              const double start = thread_cpu_seconds();
+              jit::Binary binary = nvrtc.compile(program, closure);
+              const double took = thread_cpu_seconds() - start;
+              const std::lock_guard lock(mutex);
+              seconds[program.instance] = took;
+              return binary;
+            }};
+  }
+};
+
+TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
+  if (jit::nvrtc().declines) GTEST_SKIP() << *jit::nvrtc().declines;
+  constexpr double kAim = 0.5;  // seconds of one core for a kernel
+  constexpr double kBound = 2;  // what fails: shared machines are slow at times
+  const std::vector<jit::Program> programs = preset_programs();
+  ASSERT_GT(programs.size(), 10U);
+  TimedCompiler timed;
+  jit::CacheOptions options;
+  // In the build folder: the next run compiles what has changed.
+  options.directory = SWITCHYARD_BINARY_DIR "/kernels";
+  options.compiler = timed.compiler();
+  const auto binaries = jit::Cache(options).get(programs, usable_cores());
+
+  for (std::size_t i = 0; i < programs.size(); ++i) {
+    const std::string& instance = programs[i].instance;
+    EXPECT_EQ(binaries[i]->resources.spill_bytes, 0) << instance;
+    EXPECT_EQ(binaries[i]->resources.stack_bytes, 0) << instance;
+    EXPECT_GT(binaries[i]->resources.registers, 0) << instance << ": ptxas said nothing";
+  }
+  double sum = 0;
+  std::pair<double, std::string> slowest;
+  for (const auto& [instance, seconds] : timed.seconds) {
+    EXPECT_LE(seconds, kBound) << instance;
+    sum += seconds;
+    slowest = std::max(slowest, {seconds, instance});
+  }
+  RecordProperty("kernels", static_cast<int>(programs.size()));
+  RecordProperty("slowest_s", std::to_string(slowest.first));
+  std::printf(
+      "%zu kernels; %zu compiled in %.1f s of one core, the slowest in %.2f (aim %.1f): %s\n",
+      programs.size(), timed.seconds.size(), sum, slowest.first, kAim, slowest.second.c_str());
+}
+
+TEST(GpuPrograms, AreDistinctAndAlwaysTheSame) {
+  const MoeProblem problem = preset("qwen3-30b-a3b", 32);
+  const std::vector<jit::Program> programs = gpu_programs(problem, 90);
+  EXPECT_EQ(programs, gpu_programs(problem, 90));
+  for (auto i = programs.begin(); i != programs.end(); ++i) {
+    EXPECT_EQ(std::find(std::next(i), programs.end(), *i), programs.end()) << i->instance;
+    EXPECT_EQ(i->arch, "sm_90a");
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::moe
