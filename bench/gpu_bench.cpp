@@ -2,11 +2,15 @@
 // replay, another routing each time so that L2 is cold; the output is compared with the definition
 // in the same run. One JSON line a row, and a table.
 
+#include <fmt/chrono.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -22,7 +26,6 @@
 #include "moe/gpu_plan.h"
 #include "moe/reference.h"
 #include "switchyard/problem.h"
-#include "switchyard/version.h"
 
 namespace switchyard::bench {
 namespace {
@@ -33,7 +36,7 @@ struct Options {
   std::vector<std::string> presets = {"deepseek-v3-tp8", "qwen3-30b-a3b", "mixtral-8x7b",
                                       "gpt-oss-120b"};
   std::vector<int> tokens = {1, 8, 32, 128, 512, 4096};
-  std::string out, commit, date, load = "random";
+  std::string out, commit, load = "random";
   bool all_variants = false, check = true;
   int samples = 20;
 };
@@ -101,6 +104,11 @@ Tensor logits(const MoeProblem& p, const std::string& load, Values& values) {
     if (load == "hot") t.as<float>()[i] += e < static_cast<float>(p.config.top_k) ? 20.0F : 0.0F;
   }
   return t;
+}
+
+/// "2026-11-21"
+std::string today() {
+  return fmt::format("{:%F}", fmt::gmtime(std::time(nullptr)));
 }
 
 class Gpu {
@@ -302,7 +310,8 @@ void run(const Options& options) {
   std::printf("%-16s %6s %7s %9s %9s %9s %8s %6s %6s  %s\n", "preset", "M", "active", "median us",
               "p10", "p90", "floor", "eff.", "error", "variant");
   std::ofstream file;
-  if (!options.out.empty()) file.open(options.out, std::ios::app);
+  if (!options.out.empty())
+    file.open(std::filesystem::path(options.out) / (today() + "-h200-layer.jsonl"), std::ios::app);
   for (const std::string& name : options.presets) {
     Values values(1);
     MoeProblem problem = preset(name, 1);
@@ -334,7 +343,7 @@ void run(const Options& options) {
         row["efficiency"] = floor / median, row["ceiling_read_tbs"] = ceiling;
         row["ceiling_mma_tflops"] = 800, row["cold_l2"] = true, row["graph"] = true;
         row["peer"] = nullptr, row["gpu"] = gpu.context.info().name, row["cuda"] = "13.0";
-        row["commit"] = options.commit, row["date"] = options.date;
+        row["commit"] = options.commit, row["date"] = today();
         std::printf("%-16s %6d %7.1f %9.1f %9.1f %9.1f %8.1f %6.3f %6.2f  %s%s\n", name.c_str(),
                     tokens, batch.active(), median, row["p10_us"].get<double>(),
                     row["p90_us"].get<double>(), floor, floor / median,
@@ -356,9 +365,8 @@ int main(int argc, char** argv) {
   app.add_option("--presets", options.presets, "Presets, their weights as BF16")->delimiter(',');
   app.add_option("--tokens,-m", options.tokens, "Batch sizes")->delimiter(',');
   app.add_option("--load", options.load, "random, zipf or hot");
-  app.add_option("--out", options.out, "Append JSON lines to this file");
+  app.add_option("--out", options.out, "Append JSON lines to a file in this folder");
   app.add_option("--commit", options.commit, "For the rows");
-  app.add_option("--date", options.date, "For the rows");
   app.add_option("--samples", options.samples, "Graph launches of 8 layers each");
   app.add_flag("--all-variants", options.all_variants, "Every candidate, not only the planner's");
   app.add_flag("!--no-check", options.check, "Do not compare with the definition");

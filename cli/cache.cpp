@@ -31,10 +31,10 @@ constexpr const char* kFooter = R"(  switchyard cache warm --arch sm_90a --prese
 
 SWITCHYARD_CACHE_DIR names the folder. `warm` needs NVRTC but no GPU; copied to another machine,
 the folder serves it with SWITCHYARD_JIT=off. Presets are the layers of published models; those
-whose weights have no GPU kernels yet (all but bf16) are skipped by `--preset all`, and named.)";
+whose weights have no GPU kernels yet (all but bf16 and fp16) are skipped by `--preset all`, and named.)";
 
 /// One batch size for each form that the kernels have.
-const std::vector<int> kTokens = {8, 16, 32, 64, 128};
+const std::vector<int> kTokens = {8, 16, 32, 64, 128, 512, 4096};
 
 /// "12 s", "5 min", "3 h", "40 days"
 std::string human_age(std::chrono::seconds age) {

@@ -19,6 +19,7 @@ namespace {
 struct CheckOptions {
   std::vector<std::string> lines;
   std::uint64_t seed = 7;
+  std::string device = "cpu";
   int threads = 0;
   bool json = false;
 };
@@ -40,10 +41,12 @@ int check_all(const CheckOptions& options) {
   // A typing mistake in the last line should not cost the time of those before it.
   std::vector<MoeProblem> problems;
   for (const std::string& line : options.lines) problems.push_back(parse_problem(line));
+  Device device = parse_device(options.device);
+  device.threads = options.threads;
   Json cases = Json::array();
   bool passed = true;
   for (const MoeProblem& problem : problems) {
-    const CheckReport report = check(problem, options.seed, Device::cpu(options.threads));
+    const CheckReport report = check(problem, options.seed, device);
     passed = passed && report.passed;
     cases.push_back(to_json(report));
     if (!options.json) {
@@ -66,6 +69,7 @@ void add_check(CLI::App& app, int& exit_code) {
   command->add_option("--seed", options->seed, "of the random weights and tokens")
       ->check(long_count())
       ->capture_default_str();
+  command->add_option("--device", options->device, "cpu, cuda or cuda:N")->capture_default_str();
   command->add_option("--threads", options->threads, "0 = one per core")
       ->check(count())
       ->capture_default_str();

@@ -20,6 +20,7 @@ namespace {
 struct ExplainOptions {
   std::string target;
   std::optional<int> layer, tokens;
+  std::string device = "cpu";
   int threads = 0;
   bool json = false;
 };
@@ -31,7 +32,8 @@ Prints the steps that a run takes, their variants, and the bytes and FLOPs of ea
 
 /// The layer that the words describe, planned.
 MoePlan make_plan(const ExplainOptions& options) {
-  const Device device = Device::cpu(options.threads);
+  Device device = parse_device(options.device);
+  device.threads = options.threads;
   if (options.target.starts_with("moe ")) {
     if (options.layer || options.tokens)
       throw InvalidArgument(
@@ -80,6 +82,7 @@ void add_explain(CLI::App& app, int& exit_code) {
   command->add_option("--layer", options->layer, "which layer of the checkpoint")->check(count());
   command->add_option("--tokens", options->tokens, "batch to plan a checkpoint's layer for (1)")
       ->check(count());
+  command->add_option("--device", options->device, "cpu, cuda or cuda:N")->capture_default_str();
   command->add_option("--threads", options->threads, "0 = one per core")
       ->check(count())
       ->capture_default_str();

@@ -17,12 +17,13 @@ namespace {
 
 struct RunCommand {
   RunOptions run;
-  std::string device = "cpu", output;
+  std::string output;
   bool json = false;
 };
 
 constexpr const char* kFooter = R"(  switchyard run DIR --layer 3 --tokens 16 --check
   switchyard run DIR --layer 3 --input in.safetensors --output out.safetensors
+  switchyard run DIR --layer 3 --device cuda     on the first GPU
   switchyard run DIR --layer 3 --tp 1/8          tensor-parallel part 1 of 8; reads its bytes only
 
 The input file has `tokens` [T, H] in bf16, f16 or f32, and optionally `router_logits` [T, E], or
@@ -92,9 +93,7 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--seed", run_options.seed, "of the random tokens")
       ->check(long_count())
       ->capture_default_str();
-  command->add_option("--device", options->device, "where to run")
-      ->check(CLI::IsMember({"cpu"}))
-      ->capture_default_str();
+  command->add_option("--device", run_options.device, "cpu, cuda or cuda:N")->capture_default_str();
   command->add_option("--threads", run_options.threads, "0 = one per core")
       ->check(count())
       ->capture_default_str();

@@ -65,7 +65,8 @@ RunReport run_layer(const RunOptions& options) {
   report.config = checkpoint.config(options.layer, load);
   report.tp = load.tp;
   report.ep = load.ep;
-  report.device = Device::cpu(options.threads);
+  report.device = parse_device(options.device);
+  report.device.threads = options.threads;
   if (!options.act.empty()) report.config.act = activation_format(options.act);
   RunInput input;
   if (!options.input.empty()) input = read_input(options.input, report.config);

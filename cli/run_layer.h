@@ -8,7 +8,7 @@
 namespace switchyard::cli {
 
 struct RunOptions {
-  std::string directory, input, act, tp = "0/1", ep = "0/1";
+  std::string directory, input, act, tp = "0/1", ep = "0/1", device = "cpu";
   int layer = 0, tokens = 16, threads = 0;
   std::uint64_t seed = 7;
   bool check = false;

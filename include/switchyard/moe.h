@@ -41,8 +41,8 @@ struct MoeBuffers {
   TensorView chosen_weights;  ///< [T, K]  f32, optional output
   std::span<std::byte> workspace;  ///< workspace_bytes(), 64-byte aligned (GPU: 256)
   /// Only for enqueue, both optional:
-  ConstTensorView token_count;  ///< [1]  i32: T of this replay, at most tokens' T
-  TensorView counters;          ///< [3]  i64: added to, in the order of MoeCounters
+  ConstTensorView token_count = {};  ///< [1]  i32: T of this replay, at most tokens' T
+  TensorView counters = {};          ///< [3]  i64: added to, in the order of MoeCounters
 };
 
 /// What a run met and dropped; it never corrupts memory.
@@ -64,7 +64,8 @@ class MoePlan {
   /// out = MoE(tokens). 0 <= T <= max_tokens. Same bits every run, at any thread count.
   /// May be called from several threads at once with separate workspaces.
   /// Throws InvalidArgument, before anything is written, if a shape, type or size is wrong.
-  /// On a GPU layer it copies the arrays there and back and waits; it needs no workspace then.
+  /// On a GPU layer it copies the arrays there and back and waits, with memory of its own; logits
+  /// that are not given are computed on the CPU.
   MoeCounters run(const MoeBuffers& buffers) const;
   /// The same on a GPU: enqueues and returns. Allocates, compiles, synchronises and locks nothing,
   /// so a CUDA graph can record it; a graph recorded for T tokens serves fewer by `token_count`.

@@ -119,11 +119,8 @@ void check_gpu(const MoeState& layer, const PlanState& plan, const MoeBuffers& b
   for (const auto& [what, view] : {std::pair{"tokens", b.tokens}, {"out", ConstTensorView(b.out)}})
     require(view.dtype == type, "[moe.run] {}: expected {}, like the experts, on a GPU, got {}.",
             what, name(type), name(view.dtype));
-  require(b.expert_ids || b.router_logits || b.tokens.shape[0] == 0,
-          "[moe.run] router_logits: a GPU layer expects logits, or expert_ids and expert_weights, "
-          "got neither. Multiply the tokens by the router first.");
   const GpuPlan::Route& logits = plan.gpu->logits_route;
-  if (b.router_logits && logits.configs.empty())
+  if (!b.expert_ids && logits.configs.empty())
     throw Unsupported(
         fmt::format("[moe.run] router_logits: {}.",
                     *route::gpu_declines(logits.problem, layer.gpu->context().info())));
@@ -135,6 +132,10 @@ void check_on_device(const MoeBuffers& b) {
     require(reinterpret_cast<std::uintptr_t>(view.data) % kAlignment == 0,
             "[moe.run] {}: expected an address aligned to {} bytes, got {}.", what, kAlignment,
             view.data);
+  require(
+      b.expert_ids || b.router_logits,
+      "[moe.run] router_logits: enqueue() expects logits, or expert_ids and expert_weights, got "
+      "neither. Multiply the tokens by the router first.");
   if (b.token_count) expect(b.token_count, "token_count", {1}, DType::i32);
   if (b.counters) expect(b.counters, "counters", {3}, DType::i64);
 }

@@ -173,7 +173,6 @@ GpuLayer::GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordin
     gate_up_bias = upload.biases(e.gate_up, s.gate_up, outputs, Split::rows);
     down_bias = upload.biases(e.down, s.down, config.hidden, Split::columns);
   }
-  router_bias = upload.tensor(weights.router_bias);
   correction = upload.tensor(weights.correction_bias);
   hash_table = upload.tensor(weights.hash_table);
   if (weights.hash_table) vocabulary = static_cast<int>(weights.hash_table.shape()[0]);

@@ -43,7 +43,7 @@ class GpuLayer {
 
   cuda::DeviceBuffer gate_up, down;            ///< [lists] tiles
   cuda::DeviceBuffer gate_up_bias, down_bias;  ///< [lists, ...]  f32
-  cuda::DeviceBuffer router_bias, correction;  ///< [E]  f32
+  cuda::DeviceBuffer correction;               ///< [E]  f32
   cuda::DeviceBuffer hash_table;               ///< [vocabulary, K]  i32
   cuda::DeviceBuffer expert_map;               ///< [E]  i32
   cuda::DeviceBuffer shared_gate;              ///< [H]  f32

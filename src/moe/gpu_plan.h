@@ -62,6 +62,9 @@ void load(GpuPlan& plan, const GpuLayer& layer);
 void run_gpu(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& buffers,
              cuda::CUstream stream);
 
+/// tokens x router^T + router_bias, [T, E] f32, on the CPU.
+Tensor router_logits(const MoeWeights& weights, ConstTensorView tokens);
+
 /// Copies host arrays to the GPU, runs, and copies the results back.
 MoeCounters run_gpu_from_host(const GpuLayer& layer, const GpuPlan& plan,
                               const MoeBuffers& buffers);

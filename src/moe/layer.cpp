@@ -10,6 +10,8 @@ MoeLayer::MoeLayer(MoeConfig config, MoeWeights weights, Device device) {
   auto state = std::make_shared<MoeState>();
   if (device.kind == DeviceKind::cuda) {
     state->gpu = std::make_unique<moe::GpuLayer>(config, weights, device.ordinal);
+    state->weights.router = std::move(weights.router);
+    state->weights.router_bias = std::move(weights.router_bias);
   } else {
     if (device.threads == 0) device.threads = usable_cores();
     state->weights = std::move(weights);
@@ -46,7 +48,15 @@ std::string MoePlan::explain() const {
 MoeCounters MoePlan::run(const MoeBuffers& buffers) const {
   moe::check_arguments(*layer_, *plan_, buffers, moe::Memory::host);
   if (buffers.tokens.shape[0] == 0) return {};
-  if (layer_->gpu) return moe::run_gpu_from_host(*layer_->gpu, *plan_->gpu, buffers);
+  if (layer_->gpu) {
+    MoeBuffers routed = buffers;
+    Tensor logits;
+    if (!buffers.expert_ids && !buffers.router_logits) {
+      logits = moe::router_logits(layer_->weights, buffers.tokens);
+      routed.router_logits = std::as_const(logits).view();
+    }
+    return moe::run_gpu_from_host(*layer_->gpu, *plan_->gpu, routed);
+  }
   return moe::run_cpu(*layer_, *plan_, buffers);
 }
 

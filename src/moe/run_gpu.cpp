@@ -5,7 +5,10 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/thread_pool.h"
+#include "formats/convert.h"
 #include "moe/gpu_plan.h"
+#include "ops/grouped_gemm/cpu.h"
 
 namespace switchyard::moe {
 namespace {
@@ -68,7 +71,6 @@ class Call {
                      : b_.chosen_weights ? b_.chosen_weights.as<float>()
                                          : at<float>(plan_.weights);
     return {.logits = b_.router_logits.data,
-            .logit_bias = layer_.router_bias.as<float>(),
             .correction = layer_.correction.as<float>(),
             .hash_table = layer_.hash_table.as<int>(),
             .input_ids = b_.input_ids.data,
@@ -215,6 +217,27 @@ class Mirror {
 };
 
 }  // namespace
+
+Tensor router_logits(const MoeWeights& weights, ConstTensorView tokens) {
+  using grouped_gemm::padded_columns;
+  const grouped_gemm::CpuGemm gemm(weights.router.view(), {});
+  const std::int64_t count = tokens.shape[0], width = tokens.shape[1],
+                     stride = padded_columns(width), scores = weights.router.shape()[0];
+  Tensor x = Tensor::zeros(DType::f32, {count, stride});
+  Tensor y(DType::f32, {count, scores});
+  for (std::int64_t t = 0; t < count; ++t)
+    formats::load_run(tokens.dtype, tokens.data, t * width, width, x.as<float>() + t * stride);
+  ThreadPool pool(usable_cores());
+  const auto body = [&](std::int64_t task, int) {
+    gemm.run(0, task, {.f32 = {x.as<float>(), stride}, .fixed = {}, .index = nullptr}, count,
+             y.as<float>());
+  };
+  pool.parallel_for(gemm.tasks(), body);
+  if (weights.router_bias)
+    for (std::int64_t i = 0; i < count * scores; ++i)
+      y.as<float>()[i] += weights.router_bias.as<float>()[i % scores];
+  return y;
+}
 
 void run_gpu(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& buffers,
              cuda::CUstream stream) {

@@ -23,7 +23,7 @@ struct MoeState {
   MoeWeights weights;
   Device device;
   std::unique_ptr<ThreadPool> pool;    ///< CPU only
-  std::unique_ptr<moe::GpuLayer> gpu;  ///< CUDA only; `weights` are empty then
+  std::unique_ptr<moe::GpuLayer> gpu;  ///< CUDA only; `weights` has the router alone then
 
   std::int64_t scores() const noexcept { return config.experts + config.routing.zero_experts; }
 };

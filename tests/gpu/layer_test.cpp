@@ -5,6 +5,7 @@
 #include <cstring>
 #include <random>
 
+#include "base/thread_pool.h"
 #include "cuda/driver.h"
 #include "formats/convert.h"
 #include "jit/nvrtc.h"
@@ -13,6 +14,7 @@
 #include "moe/reference.h"
 #include "switchyard/error.h"
 #include "switchyard/problem.h"
+#include "tests/support/allocations.h"
 
 namespace switchyard::moe {
 namespace {
@@ -90,9 +92,9 @@ bool same(const Tensor& a, const Tensor& b) {
   return std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.bytes())) == 0;
 }
 
-class GpuLayerTest : public testing::TestWithParam<const char*> {};
+class LayerGpuTest : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(GpuLayerTest, EveryVariantMatchesTheDefinitionTwice) {
+TEST_P(LayerGpuTest, EveryVariantMatchesTheDefinitionTwice) {
   NEEDS_GPU();
   const Case c(GetParam());
   const GpuLayer layer(c.made.config, c.made.weights, 0);
@@ -113,8 +115,8 @@ TEST_P(GpuLayerTest, EveryVariantMatchesTheDefinitionTwice) {
 // One token; tails of H and I; every number of columns; one expert takes all; many experts; bias;
 // shared experts of all sizes; more tokens than one launch routes.
 INSTANTIATE_TEST_SUITE_P(
-    Shapes, GpuLayerTest,
-    testing::Values(
+    Shapes, LayerGpuTest,
+    ::testing::Values(
         "moe t1 h64 i64 e4 k1 bf16 swiglu softmax_renormalize",
         "moe t1 h512 i256 e64 k8 bf16 swiglu deepseek_v3 groups=8 topk_groups=4 scaling=2.5",
         "moe t8 h200 i88 e12 k3 bf16 swiglu softmax_renormalize",
@@ -139,7 +141,7 @@ INSTANTIATE_TEST_SUITE_P(
         "moe t1500 h128 i64 e8 k2 bf16 swiglu softmax_renormalize",
         "moe t2100 h64 i64 e16 k4 fp16 act=fp16 geglu topk_softmax"));
 
-TEST(GpuLayerTest, ServesFewerTokensAndGivenIds) {
+TEST(GivenIdsGpuTest, ServesFewerTokensThanPlanned) {
   NEEDS_GPU();
   for (const char* line : {"moe t20 h128 i64 e8 k3 bf16 swiglu softmax_renormalize",
                            "moe t400 h128 i64 e8 k3 bf16 swiglu softmax_renormalize"}) {
@@ -176,6 +178,101 @@ TEST(GpuLayerTest, ServesFewerTokensAndGivenIds) {
         compare(values, honest.out, exact.out, static_cast<std::size_t>(c.problem.tokens), 0x1p-9);
     EXPECT_TRUE(close.finite_match);
     EXPECT_LE(close.worst_ratio, 2.0);
+  }
+}
+
+/// Device copies of a case's arrays, for enqueue().
+struct OnDevice {
+  const GpuLayer& layer;
+  cuda::Stream stream{layer.context()};
+  cuda::DeviceBuffer tokens, logits, out, count, workspace;
+  MoeBuffers buffers;
+
+  OnDevice(const GpuLayer& l, const Case& c, const GpuPlan& plan)
+      : layer(l),
+        tokens(upload(c.made.tokens)),
+        logits(upload(c.made.router_logits)),
+        out(l.context(), static_cast<std::size_t>(c.made.tokens.bytes())),
+        count(l.context(), sizeof(int)),
+        workspace(l.context(), plan.workspace_bytes) {
+    buffers.tokens = {tokens.data(), c.made.tokens.dtype(), c.made.tokens.shape()};
+    buffers.router_logits = {logits.data(), DType::f32, c.made.router_logits.shape()};
+    buffers.out = {out.data(), c.made.tokens.dtype(), c.made.tokens.shape()};
+    buffers.workspace = {workspace.data(), workspace.bytes()};
+    cuda::fill(workspace.data(), 0xd5, workspace.bytes(), stream.get());
+    stream.synchronize();
+  }
+  cuda::DeviceBuffer upload(const Tensor& t) const {
+    cuda::DeviceBuffer b(layer.context(), static_cast<std::size_t>(t.bytes()));
+    cuda::copy_to_device(b.data(), t.data(), b.bytes(), stream.get());
+    stream.synchronize();
+    return b;
+  }
+  Tensor result(const Shape& shape) const {
+    Tensor t(buffers.out.dtype, shape);
+    cuda::copy_to_host(t.data(), out.data(), static_cast<std::size_t>(t.bytes()), stream.get());
+    stream.synchronize();
+    return t;
+  }
+};
+
+TEST(GraphGpuTest, ServesFewerTokensWithTheSameBitsAndAllocatesNothing) {
+  NEEDS_GPU();
+  for (const char* line : {"moe t32 h128 i64 e8 k3 bf16 swiglu softmax_renormalize",
+                           "moe t400 h128 i64 e8 k3 bf16 swiglu softmax_renormalize"}) {
+    SCOPED_TRACE(line);
+    const Case c(line);
+    const GpuLayer layer(c.made.config, c.made.weights, 0);
+    const cuda::Current current(layer.context());
+    GpuPlan plan = make_gpu_plan(layer.shape(), c.problem.tokens, layer.context().info());
+    load(plan, layer);
+    OnDevice d(layer, c, plan);
+    d.buffers.token_count = {d.count.data(), DType::i32, {1}};
+    const cuda::Graph graph = cuda::Graph::capture(layer.context(), d.stream.get(), [&] {
+      const std::int64_t before = switchyard::testing::allocations();
+      run_gpu(layer, plan, d.buffers, d.stream.get());
+      EXPECT_EQ(switchyard::testing::allocations(), before);
+    });
+    const Tensor whole = c.run(layer, plan).out;
+    for (const int tokens : {c.problem.tokens, 1, 7, c.problem.tokens / 2, 0}) {
+      SCOPED_TRACE(tokens);
+      cuda::fill(d.out.data(), 0xee, d.out.bytes(), d.stream.get());
+      cuda::copy_to_device(d.count.data(), &tokens, sizeof tokens, d.stream.get());
+      graph.launch(d.stream.get());
+      const Tensor part = d.result(c.made.tokens.shape());
+      const auto width = static_cast<std::size_t>(c.problem.config.hidden) * 2;
+      const auto* bytes = static_cast<const unsigned char*>(part.data());
+      const std::size_t written = static_cast<std::size_t>(tokens) * width;
+      // Which CTAs share a sum depends on the batch: only the whole one has the same bits.
+      if (tokens == c.problem.tokens) {
+        EXPECT_TRUE(same(part, whole));
+      }
+      EXPECT_TRUE(std::all_of(bytes + written, bytes + part.bytes(),
+                              [](unsigned char b) { return b == 0xee; }));
+    }
+  }
+}
+
+TEST(RepeatGpuTest, SameBitsInAHundredRunsBesideABusyStream) {
+  NEEDS_GPU();
+  for (const char* line : {"moe t24 h512 i256 e32 k4 bf16 swiglu softmax_renormalize",
+                           "moe t600 h512 i256 e32 k4 bf16 swiglu softmax_renormalize"}) {
+    SCOPED_TRACE(line);
+    const Case c(line);
+    const GpuLayer layer(c.made.config, c.made.weights, 0);
+    const cuda::Current current(layer.context());
+    GpuPlan plan = make_gpu_plan(layer.shape(), c.problem.tokens, layer.context().info());
+    load(plan, layer);
+    const OnDevice d(layer, c, plan);
+    const cuda::DeviceBuffer noise(layer.context(), std::size_t{64} << 20);
+    const cuda::Stream other(layer.context());
+    const Tensor first = c.run(layer, plan).out;
+    for (int run = 0; run < 100; ++run) {
+      cuda::fill(noise.data(), static_cast<unsigned char>(run), noise.bytes(), other.get());
+      run_gpu(layer, plan, d.buffers, d.stream.get());
+      ASSERT_TRUE(same(d.result(c.made.tokens.shape()), first)) << run;
+    }
+    other.synchronize();
   }
 }
 

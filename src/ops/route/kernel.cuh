@@ -50,10 +50,9 @@ struct Selector {
   __device__ float logit(int token, int e) const {
     const int64 at = static_cast<int64>(token) * args.experts + e;
     const auto* narrow = static_cast<const uint16*>(args.logits);
-    const float z = args.type == Logits::f32    ? static_cast<const float*>(args.logits)[at]
-                    : args.type == Logits::bf16 ? device::to_f32<Half::bf16>(narrow[at])
-                                                : device::to_f32<Half::fp16>(narrow[at]);
-    return args.logit_bias ? z + args.logit_bias[e] : z;
+    return args.type == Logits::f32    ? static_cast<const float*>(args.logits)[at]
+           : args.type == Logits::bf16 ? device::to_f32<Half::bf16>(narrow[at])
+                                       : device::to_f32<Half::fp16>(narrow[at]);
   }
 
   /// Keeps the best topk_groups groups by the largest, or the two largest, of their values.

@@ -19,7 +19,6 @@ enum class Logits : int { f32, bf16, fp16 };
 /// T tokens, E experts that the router knows, L lists (local experts, then shared ones), K slots.
 struct Args {
   const void* logits;            // [T, E]  f32, bf16 or fp16
-  const float* logit_bias;       // [E] or null, added to the logits
   const float* correction;       // [E] or null, added to the scores for selection
   const int* hash_table;         // [vocabulary, K] or null: experts by input id
   const void* input_ids;         // [T]  i32 or i64, with a hash table
