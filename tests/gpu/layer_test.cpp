@@ -129,7 +129,7 @@ INSTANTIATE_TEST_SUITE_P(
         "moe t128 h2880 i96 e32 k4 bf16 swiglu_oai topk_softmax bias routing_load=zipf",
         "moe t16 h256 i96 e16 k2 fp16 act=fp16 swiglu softmax_renormalize",
         "moe t40 h192 i80 e16 k2 bf16 relu2 sigmoid_bias",
-        "moe t20 h192 i64 e16 k1 bf16 swiglu llama4 on_input",
+        "moe t20 h192 i64 e16 k1 bf16 swiglu llama4 on_input=1",
         "moe t12 h128 i64 e16 k4 bf16 swiglu softmax_renormalize shared=64",
         "moe t50 h128 i64 e16 k4 bf16 swiglu softmax_renormalize shared=160 shared_gate",
         "moe t24 h128 i64 e64 k6 bf16 swiglu deepseek_v2 groups=8 topk_groups=3",
@@ -139,7 +139,7 @@ INSTANTIATE_TEST_SUITE_P(
         "moe t300 h320 i160 e8 k2 bf16 swiglu_oai topk_softmax bias routing_load=hot",
         "moe t700 h256 i64 e300 k8 bf16 swiglu sigmoid_bias shared=64",
         "moe t1500 h128 i64 e8 k2 bf16 swiglu softmax_renormalize",
-        "moe t2100 h64 i64 e16 k4 fp16 act=fp16 geglu topk_softmax"));
+        "moe t2100 h256 i64 e16 k4 fp16 act=fp16 geglu topk_softmax"));
 
 TEST(GivenIdsGpuTest, ServesFewerTokensThanPlanned) {
   NEEDS_GPU();
