@@ -106,9 +106,6 @@ __device__ inline uint64 global_time() {
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
   return now;
 }
-__device__ inline void nanosleep(uint32 ns) {
-  asm volatile("nanosleep.u32 %0;" ::"r"(ns));
-}
 
 __device__ inline uint32 load_acquire(const uint32* address) {
   uint32 value;

@@ -264,15 +264,13 @@ struct Consumer {
         const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, at = j / 2 * 4 + j % 2 + 2 * part;
         if (column >= block_rows(b)) continue;
         const int r = block_row(b) + column;
-        const float w = args.lists.row_weight[r];
-        const float on_input = kConfig.weight_on_input ? w : 1,
-                    on_output = kConfig.weight_on_input ? 1 : w;
+        const float on_input = kConfig.weight_on_input ? args.lists.row_weight[r] : 1;
         const float gate = acc[at] * on_input + gate_bias;
         const float up = kParts == 2 ? acc[at + 2] * on_input + up_bias : 0;
         const float y =
             device::activate<kConfig.activation, device::FastMath>(gate, up, args.constants);
         args.act[static_cast<int64>(r) * (args.row_tiles1 * kConfig.act_rows()) + i] =
-            device::from_f32<kConfig.half>(i < args.intermediate ? y * on_output : 0);
+            device::from_f32<kConfig.half>(i < args.intermediate ? y : 0);
       }
     }
   }
@@ -298,11 +296,9 @@ struct Consumer {
       const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, r = block_row(b) + column;
       if (column >= block_rows(b)) continue;
       float* sum = sums + args.lists.row_token[r] * Config::kSumStride + tile_row();
-      const float weight = kConfig.weight_on_input ? 1
-                           : kConfig.bias          ? args.lists.row_weight[r]
-                                                   : 0;
-      sum[0] += acc[j / 2 * 4 + j % 2] + weight * bias[0];
-      sum[8] += acc[j / 2 * 4 + 2 + j % 2] + weight * bias[1];
+      const float weight = kConfig.weight_on_input ? 1 : args.lists.row_weight[r];
+      sum[0] += weight * (acc[j / 2 * 4 + j % 2] + bias[0]);
+      sum[8] += weight * (acc[j / 2 * 4 + 2 + j % 2] + bias[1]);
     }
     __syncwarp();  // the next block may bring a token to another lane
   }
@@ -390,7 +386,8 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
     } else if (threadIdx.x >= 32 && threadIdx.x < 32 + kLoaders) {
       TokenLoader<kConfig> loader{args, ring, block, {}, static_cast<int>(threadIdx.x) - 32};
       loader.phase1(count);
-      wait_for_grid(args.arrived);
+      if (threadIdx.x % 32 == 0) wait_for_grid(args.arrived);
+      __syncwarp();
       loader.phase2(count);
     }
   } else {

@@ -17,7 +17,7 @@ struct Args {
   const float* down_bias;     // [L, H]   if Config::bias
   device::Lists lists;
   const int* token_count;  // [1] or null: T on the device, at most token_limit
-  uint16* act;             // [R, act_width]  FC1's output times the router weight
+  uint16* act;             // [R, act_width]  FC1's output
   uint16* out;             // [T, H]
   float* partial;          // [G, 128 * max(tokens, block)]
   uint32* flag;            // [G]      0 at launch

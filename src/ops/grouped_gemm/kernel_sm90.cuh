@@ -242,13 +242,13 @@ struct Consumer {
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
           const int column = j * 8 + lane() % 4 * 2 + c, at = j * 4 + c + 2 * part;
-          const float w = column < b.rows ? args.lists.row_weight[b.row + column] : 0;
-          const float on_input = kConfig.weight_on_input ? w : 1;
-          const float on_output = kConfig.weight_on_input ? 1 : w;
+          float on_input = 1;
+          if constexpr (kConfig.weight_on_input)
+            on_input = column < b.rows ? args.lists.row_weight[b.row + column] : 0;
           const float gate = acc[at] * on_input + gate_bias;
           const float up = kGated ? acc[at + (kGated ? 2 : 0)] * on_input + up_bias : 0;
           y[c] = device::activate<kConfig.activation, device::FastMath>(gate, up, args.constants);
-          y[c] = inside ? y[c] * on_output : 0;
+          y[c] = inside ? y[c] : 0;
         }
         const uint32 two = pair_up(y[0], y[1]);
         const int column = j * 8 + lane() % 4 * 2 + lane() / 4 % 2;
@@ -279,11 +279,8 @@ struct Consumer {
     for (int j = 0; j < kN / 4; ++j) {
       const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, at = j / 2 * 4 + j % 2;
       if (column >= b.rows) continue;
-      const float w = !kConfig.bias             ? 0
-                      : kConfig.weight_on_input ? 1
-                                                : args.lists.row_weight[b.row + column];
-      const float low = acc[at] + w * bias[0], high = acc[at + 2] + w * bias[1];
-      to[column * kWidth] = {low, high};
+      const float w = kConfig.weight_on_input ? 1 : args.lists.row_weight[b.row + column];
+      to[column * kWidth] = {w * (acc[at] + bias[0]), w * (acc[at + 2] + bias[1])};
     }
   }
 
@@ -306,9 +303,11 @@ struct Consumer {
     if (next_span == span) return;
     leave();
     span = next_span;
-    if (span >= kConfig.slots)
+    if (span < kConfig.slots) return;
+    if (thread == 0)  // one asks: thousands would keep the word's slice of L2 busy
       device::wait_until(
           [&] { return ptx::load_acquire(args.summed + span - kConfig.slots) == gridDim.x; });
+    ptx::bar_sync(1, kConsumers);
   }
   __device__ void leave() {
     if (written == 0) return;
@@ -350,11 +349,9 @@ struct Summer {
     const Schedule<kConfig> schedule(args);
     for (int span = 0; span < schedule.spans(); ++span) {
       const uint32 tiles = static_cast<uint32>(schedule.blocks * schedule.width(span));
-      device::wait_until([&] {
-        const bool done = ptx::load_acquire(args.done + span) == tiles;
-        if (!done) ptx::nanosleep(100);
-        return done;
-      });
+      if (thread == 0)
+        device::wait_until([&] { return ptx::load_acquire(args.done + span) == tiles; });
+      ptx::bar_sync(2, kSummers);
       const int chunks = schedule.width(span) * kChunks;
       for (int i = thread; i < (end - begin) * chunks; i += kSummers)
         sum(span, begin + i / chunks, i % chunks);

@@ -19,7 +19,7 @@ struct Args {
   device::Lists lists;
   const int* token_count;  // [1] or null: T on the device, at most token_limit
   const uint16* tokens;    // [T, H]  FC1's input
-  uint16* act;             // FC1's output times the router weight; FC2's input
+  uint16* act;             // FC1's output, FC2's input
   float* rows;             // [slots, R, span, 128]  FC2's output, a ring over spans of row tiles
   uint16* out;             // [T, H]  sum over a token's rows
   uint32* done;            // [spans]  tiles of a span that are written; 0 at launch
