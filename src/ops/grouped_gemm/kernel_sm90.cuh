@@ -31,44 +31,49 @@ struct Tile {
   int row_tile, span;
 };
 
-/// This CTA's tiles, in order. The entry of the next one is loaded while the last is worked on.
+/// This CTA's tiles, in order: all of a span, then the next span's. The entry of the next one is
+/// loaded while the last is worked on.
 template <Config kConfig>
 struct Schedule {
   const Args& args;
-  int blocks, next;
+  int blocks;
+  int span = 0, at;  // the next tile: its span, and its number there
   device::Block entry;
 
   __device__ explicit Schedule(const Args& a)
-      : args(a), blocks(*a.lists.block_count), next(static_cast<int>(blockIdx.x)) {
+      : args(a), blocks(*a.lists.block_count), at(static_cast<int>(blockIdx.x)) {
     load();
   }
 
   static constexpr bool kSpans = kConfig.phase == Phase::fc2;
-  __device__ int spans() const { return (args.row_tiles + kConfig.span - 1) / kConfig.span; }
-  /// Row tiles of a span: the last one may have fewer.
-  __device__ int width(int span) const {
+  __device__ int spans() const {
+    return kSpans ? (args.row_tiles + kConfig.span - 1) / kConfig.span : 1;
+  }
+  /// Row tiles of the next tile's span: the last one may have fewer.
+  __device__ int width() const {
     return kSpans ? min(kConfig.span, args.row_tiles - span * kConfig.span) : args.row_tiles;
   }
-  __device__ int span() const { return kSpans ? next / (blocks * kConfig.span) : 0; }
-  /// The next tile's number among those of its span.
-  __device__ int in_span() const { return next - span() * (blocks * kConfig.span); }
-  __device__ bool left() const { return next < blocks * args.row_tiles; }
+  __device__ void next_span() { at -= blocks * width(), ++span; }
   __device__ void load() {
-    if (left()) entry = args.lists.blocks[in_span() / width(span())];
+    while (span < spans() && at >= blocks * width()) next_span();
+    if (span < spans()) entry = args.lists.blocks[at / width()];
   }
 
   __device__ bool take(Tile& tile) {
-    if (!left()) return false;
+    if (span >= spans()) return false;
+    int row_tile = at - entry.first * width(), skipped = 0;
     const int count = (entry.rows + kConfig.block - 1) / kConfig.block;
-    const int local = in_span() - entry.first * width(span());
-    const int skipped = local % count * kConfig.block;
+    if (count > 1) {  // blocks of an expert are neighbours
+      skipped = row_tile % count * kConfig.block;
+      row_tile /= count;
+    }
     tile = {.expert = entry.expert,
             .row = entry.row + skipped,
             .rows = min(entry.rows - skipped, kConfig.block),
             .readers = count,
-            .row_tile = span() * (kSpans ? kConfig.span : 0) + local / count,
-            .span = span()};
-    next += static_cast<int>(gridDim.x);
+            .row_tile = span * (kSpans ? kConfig.span : 0) + row_tile,
+            .span = span};
+    at += static_cast<int>(gridDim.x);
     load();
     return true;
   }
@@ -275,13 +280,27 @@ struct Consumer {
     float2* to = reinterpret_cast<float2*>(args.rows) +
                  (static_cast<int64>(slot) * args.row_capacity + b.row) * kWidth +
                  in_span * (Config::kRows / 2) + warp() * 8 + lane() / 4;
+    constexpr int kGroup = kN / 4 < 8 ? kN / 4 : 8;  // loads under way before the first is used
 #pragma unroll
-    for (int j = 0; j < kN / 4; ++j) {
-      const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, at = j / 2 * 4 + j % 2;
-      if (column >= b.rows) continue;
-      const float w = kConfig.weight_on_input ? 1 : args.lists.row_weight[b.row + column];
-      to[column * kWidth] = {w * (acc[at] + bias[0]), w * (acc[at + 2] + bias[1])};
+    for (int group = 0; group < kN / 4; group += kGroup) {
+      float weight[kGroup];
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j)
+        weight[j] = kConfig.weight_on_input
+                        ? 1
+                        : args.lists.row_weight[b.row + min(column_of(group + j), b.rows - 1)];
+#pragma unroll
+      for (int j = 0; j < kGroup; ++j) {
+        const int column = column_of(group + j), at = (group + j) / 2 * 4 + j % 2;
+        if (column < b.rows)
+          to[column * kWidth] = {weight[j] * (acc[at] + bias[0]),
+                                 weight[j] * (acc[at + 2] + bias[1])};
+      }
     }
+  }
+  /// The column of this lane's j-th pair of accumulators.
+  __device__ int column_of(int j) const {
+    return j / 2 * 8 + lane() % 4 * 2 + j % 2;
   }
 
   template <int kN>
@@ -346,13 +365,14 @@ struct Summer {
         args.token_count ? min(*args.token_count, args.token_limit) : args.token_limit;
     const int begin = static_cast<int>(static_cast<int64>(tokens) * blockIdx.x / gridDim.x);
     const int end = static_cast<int>(static_cast<int64>(tokens) * (blockIdx.x + 1) / gridDim.x);
-    const Schedule<kConfig> schedule(args);
-    for (int span = 0; span < schedule.spans(); ++span) {
-      const uint32 tiles = static_cast<uint32>(schedule.blocks * schedule.width(span));
+    const int blocks = *args.lists.block_count;
+    for (int span = 0; span * kConfig.span < args.row_tiles; ++span) {
+      const int width = min(kConfig.span, args.row_tiles - span * kConfig.span);
+      const uint32 tiles = static_cast<uint32>(blocks * width);
       if (thread == 0)
         device::wait_until([&] { return ptx::load_acquire(args.done + span) == tiles; });
       ptx::bar_sync(2, kSummers);
-      const int chunks = schedule.width(span) * kChunks;
+      const int chunks = width * kChunks;
       for (int i = thread; i < (end - begin) * chunks; i += kSummers)
         sum(span, begin + i / chunks, i % chunks);
       __threadfence();

@@ -188,7 +188,7 @@ struct Grouper {
       const int id = ids[slot];
       weight = weights[slot];
       if (id < 0 || id >= args.experts || !isfinite(weight)) return -1;
-      for (int other = 0; other < kConfig.top_k; ++other) {
+      for (int other = 0; !kConfig.unique && other < kConfig.top_k; ++other) {
         if (other == slot || ids[other] != id || !isfinite(weights[other])) continue;
         if (other < slot) return -1;
         weight += weights[other];

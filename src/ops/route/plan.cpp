@@ -100,6 +100,7 @@ std::vector<Config> gpu_configs(const GpuProblem& p) {
               .groups = grouped ? problem.routing.groups : 1,
               .topk_groups = grouped ? problem.routing.topk_groups : 1,
               .group_size = grouped ? problem.experts / problem.routing.groups : 0,
+              .unique = !p.given,
               .shared = p.shared,
               .half = p.half};
   if (!p.given && problem.tokens <= kMaxOneLaunch) return {c};
@@ -127,10 +128,10 @@ jit::Program program(const Config& c, int sm) {
           .instance = fmt::format(
               "switchyard::route::kernel<switchyard::route::Config{{switchyard::route::Stage::{}, "
               "{}, {}, switchyard::route::Score::{}, switchyard::route::Normalize::{}, "
-              "switchyard::route::Groups::{}, {}, {}, {}, {}, switchyard::Half({})}}>",
+              "switchyard::route::Groups::{}, {}, {}, {}, {}, {}, switchyard::Half({})}}>",
               word(kStages, c.stage), c.top_k, c.per_lane, word(kScores, c.score),
               word(kNormalize, c.normalize), word(kGroups, c.group), c.groups, c.topk_groups,
-              c.group_size, c.shared, static_cast<int>(c.half)),
+              c.group_size, c.unique, c.shared, static_cast<int>(c.half)),
           .arch = jit::architecture(sm),
           .options = {}};
 }

@@ -46,6 +46,7 @@ struct Config {
   Normalize normalize;
   Groups group;
   int groups, topk_groups, group_size;  // 1, 1, 0 without groups
+  bool unique;                          // a token's ids differ: this library has chosen them
   int shared;                           // shared experts: every token, weight 1 or its gate
   Half half;                            // of the tokens
   static constexpr int kThreads = 512;
