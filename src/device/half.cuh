@@ -43,14 +43,6 @@ __device__ inline uint32 pack_f32(float low, float high) {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
   return bits;
 }
-template <Half kHalf>
-__device__ inline float low_f32(uint32 pair) {
-  return to_f32<kHalf>(static_cast<uint16>(pair));
-}
-template <Half kHalf>
-__device__ inline float high_f32(uint32 pair) {
-  return to_f32<kHalf>(static_cast<uint16>(pair >> 16));
-}
 
 }  // namespace switchyard::device
 #endif

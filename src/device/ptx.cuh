@@ -115,15 +115,6 @@ __device__ inline uint32 load_acquire(const uint32* address) {
 __device__ inline void store_release(uint32* address, uint32 value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }
-__device__ inline uint32 add_acq_rel(uint32* address, uint32 value) {
-  uint32 old;
-  asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], %2;"
-               : "=r"(old)
-               : "l"(address), "r"(value)
-               : "memory");
-  return old;
-}
-
 __device__ inline void add_release(uint32* address, uint32 value) {
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }

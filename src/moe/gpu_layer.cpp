@@ -12,6 +12,14 @@
 namespace switchyard::moe {
 namespace {
 
+// Kernels know the activations by the same numbers.
+static_assert(static_cast<int>(device::ActivationCode::identity) ==
+              static_cast<int>(ActivationKind::identity));
+static_assert(static_cast<int>(device::ActivationCode::swiglu) ==
+              static_cast<int>(ActivationKind::swiglu));
+static_assert(static_cast<int>(device::ActivationCode::situ) ==
+              static_cast<int>(ActivationKind::situ));
+
 /// Which side of a matrix is I wide.
 enum class Split { rows, columns };
 
