@@ -28,8 +28,9 @@ Tensor as_fp16(const Tensor& bf16) {
 std::optional<std::string> gpu_is_missing() {
   if (auto reason = cuda::driver_declines()) return reason;
   if (jit::nvrtc().declines) return jit::nvrtc().declines;
-  const cuda::DeviceInfo info = cuda::Context::open(0).info();
-  if (info.sm / 10 != 9) return "needs sm_90, the device is " + to_string(info);
+  // Kept for all tests: making a GPU's context takes longer than most of them.
+  static const cuda::Context context = cuda::Context::open(0);
+  if (context.info().sm / 10 != 9) return "needs sm_90, the device is " + to_string(context.info());
   return std::nullopt;
 }
 
@@ -94,6 +95,13 @@ OnDevice::OnDevice(const Planned& p, const GpuCase& c)
   buffers.out = {out.data(), c.made.tokens.dtype(), c.made.tokens.shape()};
   buffers.workspace = {workspace.data(), p.plan.workspace_bytes};
   for (const cuda::DeviceBuffer* b : {&out, &workspace}) fill(*b, kGuardByte, b->bytes());
+}
+
+void OnDevice::set_inputs(const Tensor& new_tokens, const Tensor& new_logits) {
+  tokens = upload(new_tokens.data(), static_cast<std::size_t>(new_tokens.bytes()));
+  logits = upload(new_logits.data(), static_cast<std::size_t>(new_logits.bytes()));
+  buffers.tokens.data = tokens.data();
+  buffers.router_logits.data = logits.data();
 }
 
 Tensor OnDevice::run(unsigned char poison) {

@@ -55,6 +55,8 @@ struct Planned {
 struct OnDevice {
   OnDevice(const Planned& planned, const GpuCase& c);
 
+  /// Other values of the same shapes.
+  void set_inputs(const Tensor& new_tokens, const Tensor& new_logits);
   /// Fills output and workspace with `poison`, enqueues, and brings the output back.
   Tensor run(unsigned char poison);
   Tensor result() const;
