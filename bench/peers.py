@@ -156,7 +156,7 @@ def measure(layer, own, samples):
         "active_experts": active, "bytes": moved, "floor_us": floor, "efficiency": floor / median,
         "median_us": median, "p10_us": times[samples // 10], "p90_us": times[-1 - samples // 10],
         "samples": samples, "error_ratio": None, "relative_error": error,
-        "cuda": torch.version.cuda, "commit": "",
+        "cuda": torch.version.cuda,
     }  # fmt: skip
 
 

@@ -4,23 +4,13 @@
     tables.py layers ROWS.jsonl...   presets against batch sizes: ours, and each peer
     tables.py cost ROWS.jsonl...     batch, experts and top-k against time (bench/cases/cost.txt)
 
-A cell is the median in microseconds and its share of the floor. Of several rows for one cell the best
-of the latest commit counts.
+A cell is the median in microseconds and its share of the floor. Of several rows for one cell the last
+counts.
 """
 
 import json
 import re
 import sys
-
-
-def best(rows, key):
-    """{key(row): row} with the smallest median of the last commit that measured it."""
-    chosen = {}
-    for row in rows:
-        old = chosen.get(key(row))
-        if old is None or old["commit"] != row["commit"] or row["median_us"] < old["median_us"]:
-            chosen[key(row)] = row
-    return chosen
 
 
 def table(corner, rows, columns, cell):
@@ -45,7 +35,7 @@ def layers(rows):
         return row["preset"] + load + peer
 
     rows = [row for row in rows if row["preset"]]
-    chosen = best(rows, lambda row: (name(row), row["m"]))
+    chosen = {(name(row), row["m"]): row for row in rows}
     names = list(dict.fromkeys(map(name, rows)))
     table(
         "us (share of the floor)", names, sorted({row["m"] for row in rows}),
@@ -58,7 +48,7 @@ def cost(rows):
         return tuple(int(re.search(rf" {c}(\d+)", row["problem"])[1]) for c in "tek")
 
     rows = [row for row in rows if not row["preset"] and not row["peer"]]
-    chosen = best(rows, sizes)
+    chosen = {sizes(row): row for row in rows}
     usual_e, usual_k = 128, 8
     batches = sorted({t for t, e, k in chosen if e == usual_e and k == usual_k})
     table("M", ["us (share of the floor)"], batches, lambda _, t: text(chosen[t, usual_e, usual_k]))
