@@ -206,15 +206,16 @@ void to_fixed(const float* row, const FixedMemory& to) noexcept {
       codes[i] = finite ? static_cast<std::int32_t>(code) : 0;
       sum += codes[i];
     }
-    const std::int64_t panel = block / 8, place = kBlockPlace[block % 8];
+    const std::int64_t panel = block / 8, half = block % 8 / 4, quarter = block % 4;
+    const std::int64_t place = 2 * quarter + half;
     to.scales[8 * panel + place] = finite ? power_of_two(exponent) : std::nanf("");
     to.sums[8 * panel + place] = static_cast<float>(sum);
-    std::int8_t* bytes = to.codes + block / 4 * 128 + block % 4 * 8;
+    std::int8_t* bytes = to.codes + 256 * panel + 8 * quarter + 4 * half;
     for (int i = 0; i < 16; ++i) {
       const auto low = static_cast<std::int8_t>(codes[i]);
-      const int column = i % 2 * 32 + i / 2;
+      const int column = i / 8 * 64 + i % 2 * 32 + i % 8 / 2;
       bytes[column] = static_cast<std::int8_t>((low - codes[i]) / 256);
-      bytes[column + 64] = low;
+      bytes[column + 128] = low;
     }
   }
 }

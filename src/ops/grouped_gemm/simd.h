@@ -43,7 +43,7 @@ struct FixedRows {
   const float* sums = nullptr;         ///< [rows, stride / 16]  of the block's codes
   std::int64_t stride = 0;
 };
-inline constexpr int kBlockPlace[8] = {0, 1, 4, 5, 2, 3, 6, 7};  // its own inverse
+inline constexpr int kBlockOfLane[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
 /// Rows of weights and activations that share a call: y[t * y_stride + r] for
 /// r in [0, rows) and t in [0, tokens); `index` names the activation rows (null = 0, 1, ...).
