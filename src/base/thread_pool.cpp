@@ -36,7 +36,7 @@ struct ThreadPool::Loop {
   void* const body;
   const std::int64_t tasks;
   std::atomic<std::int64_t> next{0};
-  int slots = 1;  // handed out so far; guarded by mutex_, as all below
+  int slots = 1;               // handed out so far; guarded by mutex_, as all below
   std::atomic<int> joined{0};  // workers inside; changed under mutex_
   std::exception_ptr error;
   std::condition_variable left;

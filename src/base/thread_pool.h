@@ -48,7 +48,7 @@ class ThreadPool {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  Loop* loops_ = nullptr;  // newest first; guarded by mutex_
+  Loop* loops_ = nullptr;               // newest first; guarded by mutex_
   std::atomic<std::int64_t> calls_{0};  // of run(): what an idle worker watches
   const bool spins_;
   bool stop_ = false;

@@ -8,9 +8,8 @@
 //
 //   block:  sum of w x  =  (-256 sum of q high + sum of q low) - zero (sum of x)     < 2^24
 //
-// times the scale of the weights' and of the activations' block. At one token 128 weights take 50
-// instructions, 13 to 15 cycles on Zen 3 (docs/cpu.md): about as fast as a core reads memory.
-// 16 FMAs with a decode to f32 take about 120.
+// times the scale of the weights' and of the activations' block. At one token 128 weights take 51
+// instructions, 14 cycles on Zen 3 (docs/cpu.md). 16 FMAs with a decode to f32 take about 120.
 namespace switchyard::grouped_gemm {
 namespace {
 
@@ -28,9 +27,7 @@ struct E4m3Per16 {
     return _mm256_cvtph_ps(_mm_srli_epi16(_mm_shuffle_epi8(b, order), 1));
   }
   /// Whether there was a NaN or a sign.
-  bool unusual() const {
-    return _mm_movemask_epi8(_mm_adds_epu8(largest, _mm_set1_epi8(1))) != 0;
-  }
+  bool unusual() const { return _mm_movemask_epi8(_mm_adds_epu8(largest, _mm_set1_epi8(1))) != 0; }
 };
 
 struct E8m0Per32 {
@@ -111,9 +108,8 @@ template <class Codes>
 inline Weights unpack(const std::uint8_t* from) {
   const __m256i table = _mm256_broadcastsi128_si256(Codes::table());
   const __m256i nibble = _mm256_set1_epi8(15);
-  const __m256i packed[2] = {
-      _mm256_blend_epi32(load_codes(from), load_codes(from + 28), 0xaa),
-      _mm256_blend_epi32(load_codes(from + 4), load_codes(from + 32), 0xaa)};
+  const __m256i packed[2] = {_mm256_blend_epi32(load_codes(from), load_codes(from + 28), 0xaa),
+                             _mm256_blend_epi32(load_codes(from + 4), load_codes(from + 32), 0xaa)};
   Weights w;
   for (int i = 0; i < 2; ++i) {
     const __m256i high = _mm256_srli_epi16(packed[i], 4);
@@ -135,12 +131,10 @@ inline __m256i dot_bytes(const Weights& w, const std::int8_t* x) {
 /// One float a block, in the order of kBlockOfLane.
 inline __m256 dot_blocks(const Weights& w, const std::int8_t* x) {
   const __m256i high = dot_bytes(w, x), low = dot_bytes(w, x + 128);
-  return _mm256_cvtepi32_ps(
-      _mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(-256)),
-                       _mm256_madd_epi16(low, _mm256_set1_epi16(1))));
+  return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(-256)),
+                                             _mm256_madd_epi16(low, _mm256_set1_epi16(1))));
 }
 
-constexpr std::int64_t kAhead = 2048;
 struct FixedToken {
   const std::int8_t* codes;
   const float* scales;
@@ -169,7 +163,6 @@ template <class Codes, class Scale, int kTokens>
 inline void fixed_panel(const MatrixView& w, const WeightRow& row, std::int64_t panel,
                         const FixedToken* x, Scale& scale, __m256 (&sums)[kTokens]) {
   const Weights weights = unpack<Codes>(row.codes + 64 * panel);
-  if (kAhead) __builtin_prefetch(row.codes + 64 * panel + kAhead);
   const __m256 weight_scale = scale.load(w, row.scales, panel);
   const __m256 zero = Codes::zero(w, row.zeros, panel);
 #pragma GCC unroll 4
@@ -214,6 +207,9 @@ struct Panels {
   std::int64_t first, end;
 };
 
+/// Bytes from a load to what is asked for then. Nothing is wrong with asking beyond the end.
+constexpr std::int64_t kAhead = 2048;
+
 /// Rows of a block that pass all tokens before the next ones: their codes stay in the first cache
 /// level.
 constexpr int kFixedRows = 4;
@@ -233,8 +229,10 @@ __attribute__((noinline)) void fixed_rows(const MatrixView& w, RowRange rows, Pa
     const WeightRow row = weight_row(w, rows.first + r);
     __m256 s[kTokens];
     for (__m256& sum : s) sum = _mm256_setzero_ps();
-    for (std::int64_t panel = panels.first; panel < whole; ++panel)
+    for (std::int64_t panel = panels.first; panel < whole; ++panel) {
+      __builtin_prefetch(row.codes + 64 * panel + kAhead);
       fixed_panel<Codes>(w, row, panel, x, scale, s);
+    }
     for (int t = 0; t < kTokens; ++t) sums[t][r] = s[t];
   }
   for (int r = rows.count; r < kFixedRows; ++r)
