@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "switchyard/problem.h"
+
+namespace switchyard::tune {
+
+/// The batch sizes up to `max_tokens` that are tuned: 1, 2, 4, then
+///
+///   steps of    8   128   256    512   and above 4096
+///   to        128   512  2048   4096   powers of two
+std::vector<int> buckets(int max_tokens);
+
+/// The largest bucket <= `tokens`; 1 for none. It does not depend on what else was tuned, so that
+/// no batch size falls between the buckets.
+int bucket_of(int tokens);
+
+/// The problem line under which a pick is stored: the bucket's tokens, no load (a pick serves every
+/// load), and rank 0 for every rank, so that all of them share a pick.
+std::string key_of(MoeProblem problem);
+
+}  // namespace switchyard::tune

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tune/cost.h"
+
+namespace switchyard::tune {
+
+/// Receives sentences, one a call.
+using Log = std::function<void(std::string_view sentence)>;
+
+/// Where a pick was measured. A row counts as measured here if all of it is equal, so it holds what
+/// changes a kernel or its speed, and nothing else: the digest of the kernels' texts and NVRTC's
+/// version belong to `versions`, the host's name does not.
+struct Place {
+  std::string device;  ///< "NVIDIA H200, sm_90, 132 SMs, 139.8 GiB"
+  std::map<std::string, std::string> versions;
+  friend bool operator==(const Place&, const Place&) = default;
+};
+
+/// One pick: a line of a tuning file.
+struct Row {
+  Place place;
+  std::string problem;  ///< key_of() it
+  std::string config;   ///< as the operation spells it
+  Costs costs;
+  friend bool operator==(const Row&, const Row&) = default;
+};
+
+/// One line of JSON, without its end. parse_row(to_line(row)) == row.
+std::string to_line(const Row& row);
+
+/// Throws InvalidArgument, saying why, for what is no row: another program's line, a half of one, a
+/// time that is not above 0, a problem line that is not known here or is no key.
+Row parse_row(std::string_view line);
+
+/// Adds a row to a file, which is made if there is none. Any number of processes may append to one
+/// file: rows do not mix, and a half row that a killed process left spoils no other.
+/// Throws InvalidArgument for a row that parse_row() would not take, DeviceError if the system
+/// fails (the file is then as it was).
+void append(const std::filesystem::path& file, const Row& row);
+
+/// The picks that are known at a place. What a lookup gives does not depend on the order in which
+/// rows came, so every rank that reads the same files has the same pick.
+class Table {
+ public:
+  enum class Source { user, shipped };
+  struct Found {
+    std::string config;
+    Costs costs;
+    bool remeasure = false;  ///< other versions measured it: a hint, no more
+  };
+
+  Table(Place place, Log log) : place_(std::move(place)), log_(std::move(log)) {}
+
+  const Place& place() const noexcept { return place_; }
+
+  /// Rows of a text that came with the library; `name` is for sentences. A line that is no row
+  /// costs one sentence and is left out; other devices' rows cost nothing.
+  void add_text(std::string_view text, std::string_view name, Source source);
+
+  /// The user's file, if it is there. Throws DeviceError if the system fails.
+  void add_file(const std::filesystem::path& file);
+
+  /// A row of the user's; other devices' are left out.
+  void add(Row row, Source source = Source::user);
+
+  /// The pick of a key. Rows of this place's versions come first, the user's before shipped ones;
+  /// among equals, as of several ranks, the least worst regret (cost.h) of the configs' median
+  /// times.
+  std::optional<Found> find(std::string_view key) const;
+
+ private:
+  /// Best first.
+  enum Standing : std::size_t { user, shipped, old_user, old_shipped, standings };
+
+  Place place_;
+  Log log_;
+  std::map<std::string, std::array<std::vector<Row>, standings>, std::less<>> rows_;
+};
+
+/// What to plan with: the index in `configs` (best first by the cost model) of the pick of `key`,
+/// if it was measured by these versions and is still among them; else 0, the cost model's.
+std::size_t choose(const Table& table, std::string_view key, std::span<const std::string> configs);
+
+}  // namespace switchyard::tune
