@@ -72,7 +72,7 @@ class LockedFile {
 
  private:
   [[noreturn]] void fail(const char* call) const {
-    throw DeviceError(fmt::format("[tune] {}: {} failed: {}. Is its folder writable and not full?",
+    throw DeviceError(fmt::format("[tune] {}: {} failed: {}. Check permissions and free space.",
                                   path_.string(), call, std::strerror(errno)));
   }
 

@@ -67,7 +67,8 @@ class Table {
   /// costs one sentence and is left out; other devices' rows cost nothing.
   void add_text(std::string_view text, std::string_view name, Source source);
 
-  /// The user's file, if it is there. Throws DeviceError if the system fails.
+  /// The user's file, if it is there. Throws InvalidArgument if it is no regular file or larger
+  /// than 256 MiB, DeviceError if the system fails.
   void add_file(const std::filesystem::path& file);
 
   /// A row of the user's; other devices' are left out.

@@ -28,7 +28,7 @@ using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kLongestMessage = 1 << 14;
-constexpr std::size_t kLongestReason = 1 << 12;
+constexpr std::size_t kLongestReason = 1 << 11;  // JSON may take six bytes for one
 
 /// One message is one packet. False if nobody reads.
 bool send(int socket, const json& message) {
@@ -59,7 +59,7 @@ bool wait_until(int socket, Clock::time_point end) {
     pollfd poll{.fd = socket, .events = POLLIN, .revents = 0};
     const int ready = ::poll(&poll, 1, static_cast<int>(std::max<long long>(left.count(), 0)));
     if (ready > 0) return true;
-    if (ready == 0 && left.count() <= 0) return false;
+    if (left.count() <= 0) return false;
   }
 }
 
