@@ -26,7 +26,7 @@ struct Progress {
 };
 
 struct Options {
-  int rounds = 15;  ///< samples at most of a config under one load
+  int rounds = 16;  ///< samples at most of a config under one load; even: see tune()
   Log report;       ///< of every config that failed, and why
   std::function<void(const Progress&)> progress;
   std::function<bool()> stop;  ///< asked before each sample: true ends the run (Ctrl-C)
@@ -46,11 +46,11 @@ struct Outcome {
   bool stopped = false;
 };
 
-/// Measures a task's configs by turns under every load, so that a drift of the clock meets all of
-/// them, and picks the one whose worst regret over the loads is least (cost.h). After each round,
-/// from the fifth on, a config is dropped whose worst regret is 25 % above the least, unless it is
-/// the best under some load: regrets are relative to that. A config that throws, or whose time is
-/// not above 0, is out.
+/// Measures a task's configs by turns under every load, back and forth, so that a drift of the
+/// clock meets all of them (and cancels in the medians of an even number of rounds), and picks the
+/// one whose worst regret over the loads is least (cost.h). After each round, from the fifth on, a
+/// config is dropped whose worst regret is 25 % above the least, unless it is the best under some
+/// load: regrets are relative to that. A config that throws, or whose time is not above 0, is out.
 Outcome tune(const Task& task, Sampler& sampler, const Options& options);
 
 /// What a tuning run did, in tasks.

@@ -169,15 +169,14 @@ void serve(Sampler& sampler) {
     for (const std::string_view load : kLoads)
       if (question->at("load") == load) trial.load = load;
     json answer;
-    bool spent = false;
     try {
       answer["us"] = sampler.sample_us(trial);
     } catch (const std::exception& error) {
-      spent = dynamic_cast<const DeviceError*>(&error) != nullptr ||
-              dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+      const bool spent = dynamic_cast<const DeviceError*>(&error) != nullptr ||
+                         dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
       answer = {{"failure", std::string(error.what()).substr(0, kLongestReason)}, {"spent", spent}};
     }
-    if (!send(0, answer) || spent) return;
+    if (!send(0, answer)) return;
   }
 }
 

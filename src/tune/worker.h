@@ -40,8 +40,8 @@ class Worker : public Sampler {
   int samples_ = 0;  ///< that this process has given
 };
 
-/// The other side: answers until the socket on descriptor 0 is closed or a run throws DeviceError
-/// or runs out of memory, as nothing that follows in this process could be trusted.
+/// The other side: answers until the socket on descriptor 0 is closed. After a DeviceError, or
+/// without memory, the Worker ends this process: what followed in it could not be trusted.
 void serve(Sampler& sampler);
 
 }  // namespace switchyard::tune

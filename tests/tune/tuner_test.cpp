@@ -66,8 +66,8 @@ TEST(Tuner, DropsWhoIsFarBehindButNotTheYardstick) {
                                         {"only_hot", {90, 90, 9.5}},
                                         {"slow", {14, 11, 11}}});
   EXPECT_EQ(*outcome.pick, 0U);
-  EXPECT_EQ(outcome.configs[1].rounds, 15);
-  EXPECT_EQ(outcome.configs[2].rounds, 15);  // regrets under hot load are relative to it
+  EXPECT_EQ(outcome.configs[1].rounds, 16);
+  EXPECT_EQ(outcome.configs[2].rounds, 16);  // regrets under hot load are relative to it
   EXPECT_EQ(outcome.configs[3].rounds, 5);
 }
 
@@ -86,7 +86,7 @@ TEST(Tuner, OneConfigIsMeasuredToo) {
 
 TEST(Tuner, ALoneFastSampleNeverWins) {
   const Times times = {{"a", {10, 10, 10}}, {"b", {11, 11, 11}}};
-  for (int lucky = 0; lucky < 15; ++lucky) {
+  for (int lucky = 0; lucky < 16; ++lucky) {
     std::map<std::string, int> calls;
     FakeSampler sampler([&](const Trial& trial) {
       const int call = calls[trial.config + std::string(trial.load)]++;
@@ -97,13 +97,16 @@ TEST(Tuner, ALoneFastSampleNeverWins) {
 }
 
 TEST(Tuner, DriftMeetsEveryConfig) {
-  // The clock loses 50 % over the run; the configs differ by 2 %.
-  const Times times = {{"a", {10.2, 10.2, 10.2}}, {"b", {10, 10, 10}}, {"c", {10.2, 10.2, 10.2}}};
-  for (const double slope : {0.5, -0.5}) {
+  // In one direction only, who is measured first would gain, or lose, as much as the best is ahead.
+  for (const auto& [slope, best] : {std::pair{2., 't'}, std::pair{-0.9, 'a'}}) {
+    Times times;
+    for (char config = 'a'; config <= 't'; ++config)
+      times[std::string(1, config)] = {10.2, 10.2, 10.2};
+    times[std::string(1, best)] = {10, 10, 10};
     FakeSampler sampler([&, count = 0](const Trial& trial) mutable {
-      return time_of(times, trial) * (1 + slope * count++ / 135.);
+      return time_of(times, trial) * (1 + slope * count++ / 960.);
     });
-    EXPECT_EQ(*tune(task_of(times), sampler, {}).pick, 1U) << slope;
+    EXPECT_EQ(*tune(task_of(times), sampler, {}).pick, static_cast<std::size_t>(best - 'a'));
   }
 }
 
@@ -260,7 +263,7 @@ TEST_F(TuningRun, ProgressEndsAtTheEnd) {
   run(options);
   ASSERT_FALSE(seen.empty());
   for (std::size_t i = 0; i < seen.size(); ++i) {
-    EXPECT_EQ(seen[i].total, 3 * 2 * 3 * 15);
+    EXPECT_EQ(seen[i].total, 3 * 2 * 3 * 16);
     EXPECT_GE(seen[i].seconds_left, 0);
     EXPECT_GE(seen[i].done, i > 0 ? seen[i - 1].done : 0);
   }
