@@ -26,6 +26,15 @@ __device__ inline void mbarrier_arrive(uint32 barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+/// Arrives at the barrier at this CTA's shared address `barrier`, of CTA `rank` of the cluster.
+__device__ inline void mbarrier_arrive_peer(uint32 barrier, uint32 rank) {
+  asm volatile(
+      "{ .reg .u32 at; mapa.shared::cluster.u32 at, %0, %1; mbarrier.arrive.shared::cluster.b64 _, "
+      "[at]; }" ::"r"(barrier),
+      "r"(rank)
+      : "memory");
+}
+
 /// Arrives and announces `bytes` that copies will deliver.
 __device__ inline void mbarrier_arrive_expect(uint32 barrier, uint32 bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
@@ -69,6 +78,21 @@ __device__ inline void copy_bulk_streaming(uint32 to, const void* from, uint32 b
       : "memory");
 }
 
+/// Into every CTA of the cluster whose bit is set in `ranks`, at the same shared addresses.
+__device__ inline void copy_bulk_multicast(uint32 to, const void* from, uint32 bytes,
+                                           uint32 barrier, uint16 ranks, uint64 policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster"
+      ".L2::cache_hint [%0], [%1], %2, [%3], %4, %5;" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier), "h"(ranks), "l"(policy)
+      : "memory");
+}
+
+__device__ inline uint64 policy_evict_normal() {
+  uint64 policy;
+  asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
 __device__ inline uint64 policy_evict_first() {
   uint64 policy;
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
@@ -81,9 +105,27 @@ __device__ inline void copy_16(uint32 to, const void* from, uint32 bytes) {
                : "memory");
 }
 
+__device__ inline uint2 load_shared_2(uint32 address) {
+  uint2 words;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(words.x), "=r"(words.y) : "r"(address));
+  return words;
+}
+
 /// Orders this thread's view of shared memory before the tensor cores' [fence.proxy.async].
 __device__ inline void fence_proxy_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/// Orders this thread's view of global memory before later bulk copies.
+__device__ inline void fence_proxy_async_global() {
+  asm volatile("fence.proxy.async.global;" ::: "memory");
+}
+
+/// Of both halves the larger, as unsigned integers.
+__device__ inline uint32 max_u16x2(uint32 a, uint32 b) {
+  uint32 larger;
+  asm("max.u16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  return larger;
 }
 
 // --- grid and memory order --------------------------------------------------------------------
@@ -117,6 +159,18 @@ __device__ inline void store_release(uint32* address, uint32 value) {
 }
 __device__ inline void add_release(uint32* address, uint32 value) {
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+
+__device__ inline void reduce_max(uint32* address, uint32 value) {
+  asm volatile("red.relaxed.gpu.global.max.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+}
+__device__ inline void reduce_add(uint64* address, uint64 value) {
+  asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
+}
+__device__ inline void reduce_add(float* address, float first, float second) {
+  asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(address), "f"(first),
+               "f"(second)
+               : "memory");
 }
 
 __device__ inline void bar_sync(uint32 id, uint32 threads) {
@@ -179,7 +233,8 @@ __device__ inline void wgmma_wait() {
 }
 
 /// d[64, N] += a[64, 16] b[N, 16]^T, 16-bit floats in shared memory behind descriptors, f32 in
-/// registers; N is 8, 16, 32, 64, 128 or 256.
+/// registers; N is 8, 16, 32, 64, 96, 128, 144 or
+/// 256.
 template <int kN, Half kHalf>
 struct Wgmma;
 
@@ -204,6 +259,8 @@ struct Wgmma;
 #define SWITCHYARD_R_32 SWITCHYARD_R_16 ", " SWITCHYARD_R2 ", " SWITCHYARD_R3
 #define SWITCHYARD_R_64 \
   SWITCHYARD_R_32 ", " SWITCHYARD_R4 ", " SWITCHYARD_R5 ", " SWITCHYARD_R6 ", " SWITCHYARD_R7
+#define SWITCHYARD_R_48 SWITCHYARD_R_32 ", " SWITCHYARD_R4 ", " SWITCHYARD_R5
+#define SWITCHYARD_R_72 SWITCHYARD_R_64 ", " SWITCHYARD_R8
 #define SWITCHYARD_R_128                                                                        \
   SWITCHYARD_R_64 ", " SWITCHYARD_R8 ", " SWITCHYARD_R9 ", " SWITCHYARD_R10 ", " SWITCHYARD_R11 \
                   ", " SWITCHYARD_R12 ", " SWITCHYARD_R13 ", " SWITCHYARD_R14 ", " SWITCHYARD_R15
@@ -212,6 +269,8 @@ struct Wgmma;
 #define SWITCHYARD_F16(i) SWITCHYARD_F8(i), SWITCHYARD_F8(i + 8)
 #define SWITCHYARD_F32(i) SWITCHYARD_F16(i), SWITCHYARD_F16(i + 16)
 #define SWITCHYARD_F64(i) SWITCHYARD_F32(i), SWITCHYARD_F32(i + 32)
+#define SWITCHYARD_F48(i) SWITCHYARD_F32(i), SWITCHYARD_F16(i + 32)
+#define SWITCHYARD_F72(i) SWITCHYARD_F64(i), SWITCHYARD_F8(i + 64)
 #define SWITCHYARD_F128(i) SWITCHYARD_F64(i), SWITCHYARD_F64(i + 64)
 /// `a` and `b` are the two operands that follow the kN / 2 accumulators.
 #define SWITCHYARD_WGMMA(N, HALF, TYPE, REGISTERS, a_, b_, FLOATS)                                \
@@ -229,7 +288,9 @@ struct Wgmma;
   SWITCHYARD_WGMMA(16, HALF, TYPE, SWITCHYARD_R0, "%8", "%9", SWITCHYARD_F8(0))       \
   SWITCHYARD_WGMMA(32, HALF, TYPE, SWITCHYARD_R_16, "%16", "%17", SWITCHYARD_F16(0))  \
   SWITCHYARD_WGMMA(64, HALF, TYPE, SWITCHYARD_R_32, "%32", "%33", SWITCHYARD_F32(0))  \
+  SWITCHYARD_WGMMA(96, HALF, TYPE, SWITCHYARD_R_48, "%48", "%49", SWITCHYARD_F48(0))  \
   SWITCHYARD_WGMMA(128, HALF, TYPE, SWITCHYARD_R_64, "%64", "%65", SWITCHYARD_F64(0)) \
+  SWITCHYARD_WGMMA(144, HALF, TYPE, SWITCHYARD_R_72, "%72", "%73", SWITCHYARD_F72(0)) \
   SWITCHYARD_WGMMA(256, HALF, TYPE, SWITCHYARD_R_128, "%128", "%129", SWITCHYARD_F128(0))
 SWITCHYARD_WGMMA_ALL(Half::bf16, "bf16")
 SWITCHYARD_WGMMA_ALL(Half::fp16, "f16")

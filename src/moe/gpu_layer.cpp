@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "base/check.h"
@@ -58,8 +59,22 @@ class Uploader {
     return buffer;
   }
 
+  cuda::DeviceBuffer values(const std::vector<float>& v) { return bytes(v.data(), v.size() * 4); }
+
+  /// RowNorm of every list's `tiles`.
+  cuda::DeviceBuffer norms(const cuda::DeviceBuffer& tiles, const repack::Matrix& one,
+                           const std::vector<float>& largest_bias) {
+    std::vector<float> empty;
+    for (const float bias : largest_bias) empty.insert(empty.end(), {0, bias});
+    cuda::DeviceBuffer buffer = values(empty);
+    repack::enqueue_norms({context_, stream_, loader_}, one, shape_.lists(), shape_.half,
+                          tiles.data(), buffer.as<float>());
+    stream_.synchronize();
+    return buffer;
+  }
+
   /// [lists, width]: biases of the experts, then of the parts of the shared one.
-  cuda::DeviceBuffer biases(const ExpertMatrix& routed, const ExpertMatrix& shared, int width,
+  std::vector<float> biases(const ExpertMatrix& routed, const ExpertMatrix& shared, int width,
                             Split split) {
     const auto count = static_cast<std::size_t>(width);
     std::vector<float> all(count * static_cast<std::size_t>(shape_.lists()));
@@ -78,7 +93,7 @@ class Uploader {
         to[i] = row < 0 ? 0 : from[row];
       }
     }
-    return bytes(all.data(), all.size() * 4);
+    return all;
   }
 
  private:
@@ -173,14 +188,20 @@ GpuLayer::GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordin
        .in = config.hidden,
        .order = config.activation.gated() ? repack::RowOrder::gate_up : repack::RowOrder::plain},
       Split::rows);
-  down = upload.tiles(
-      e.down, s.down,
-      {.out = config.hidden, .in = config.intermediate, .order = repack::RowOrder::plain},
-      Split::columns);
+  const repack::Matrix down_matrix{
+      .out = config.hidden, .in = config.intermediate, .order = repack::RowOrder::plain};
+  down = upload.tiles(e.down, s.down, down_matrix, Split::columns);
+  std::vector<float> largest_bias(static_cast<std::size_t>(shape_.lists()));
   if (shape_.bias) {
-    gate_up_bias = upload.biases(e.gate_up, s.gate_up, outputs, Split::rows);
-    down_bias = upload.biases(e.down, s.down, config.hidden, Split::columns);
+    gate_up_bias = upload.values(upload.biases(e.gate_up, s.gate_up, outputs, Split::rows));
+    const std::vector<float> bias = upload.biases(e.down, s.down, config.hidden, Split::columns);
+    down_bias = upload.values(bias);
+    for (std::size_t i = 0; i < bias.size(); ++i) {
+      float& largest = largest_bias[i / static_cast<std::size_t>(config.hidden)];
+      largest = std::max(largest, std::abs(bias[i]));
+    }
   }
+  down_norms = upload.norms(down, down_matrix, largest_bias);
   correction = upload.tensor(weights.correction_bias);
   hash_table = upload.tensor(weights.hash_table);
   if (weights.hash_table) vocabulary = static_cast<int>(weights.hash_table.shape()[0]);

@@ -43,6 +43,7 @@ class GpuLayer {
 
   cuda::DeviceBuffer gate_up, down;            ///< [lists] tiles
   cuda::DeviceBuffer gate_up_bias, down_bias;  ///< [lists, ...]  f32
+  cuda::DeviceBuffer down_norms;               ///< [lists] grouped_gemm::RowNorm
   cuda::DeviceBuffer correction;               ///< [E]  f32
   cuda::DeviceBuffer hash_table;               ///< [vocabulary, K]  i32
   cuda::DeviceBuffer expert_map;               ///< [E]  i32

@@ -124,12 +124,17 @@ class Planner {
     const grouped_gemm::Scratch s =
         grouped_gemm::scratch(plan_.grouped_problem, configs, plan_.row_capacity);
     plan_.act = take<std::byte>(s.act);
-    plan_.rows = take<std::byte>(s.rows);
+    plan_.row_scale = take<float>(plan_.row_capacity);
+    plan_.unit = take<float>(tokens_);
+    plan_.sums = take<std::byte>(s.sums);
+    plan_.spans = s.spans;
+    plan_.width = s.width;
+    plan_.slots = s.slots;
     plan_.flag_count = s.flags;
     plan_.flags = take<std::uint32_t>(s.flags);
     step("fc1", to_string(configs.fc1), weight_bytes() * 2 / 3 + token_bytes(), flops(2),
          plan_.act);
-    step("fc2", to_string(configs.fc2), weight_bytes() / 3 + token_bytes(), flops(1), plan_.rows);
+    step("fc2", to_string(configs.fc2), weight_bytes() / 3 + token_bytes(), flops(1), plan_.sums);
   }
 
   std::int64_t weight_bytes() const {

@@ -18,7 +18,7 @@ struct GpuExperts {
   std::optional<fused_moe::Config> fused;
   std::optional<grouped_gemm::GpuConfigs> grouped;
 
-  int block() const noexcept { return fused ? fused->block : grouped->fc1.block; }
+  int block() const noexcept { return fused ? fused->block : grouped->fc1.group(); }
 };
 std::string to_string(const GpuExperts& experts);
 
@@ -40,9 +40,9 @@ struct GpuPlan {
   std::vector<jit::Launch> launches;
   fused_moe::Problem fused_problem;
   grouped_gemm::GpuProblem grouped_problem;
-  Slice ids, weights, block_count, blocks, row_token, row_weight, slot_row, act, partial, rows,
-      flags;
-  int flag_count = 0, row_capacity = 0;
+  Slice ids, weights, block_count, blocks, row_token, row_weight, slot_row, act, partial, row_scale,
+      unit, sums, flags;
+  int flag_count = 0, row_capacity = 0, spans = 0, width = 0, slots = 0;
   std::size_t workspace_bytes = 0;
   std::vector<Step> steps;
   std::vector<std::string> declined;

@@ -44,7 +44,8 @@ std::vector<jit::Program> gpu_programs(const MoeProblem& problem, int sm) {
     throw Unsupported(fmt::format("[gpu] {}: {}.", to_string(problem), *reason));
   GpuShape shape;
   shape_of(problem, shape);
-  std::vector<jit::Program> all = {repack::program({.direction = repack::Direction::pack}, sm)};
+  std::vector<jit::Program> all = {repack::program({.direction = repack::Direction::pack}, sm),
+                                   repack::norm_program(shape.half, sm)};
   for (jit::Program& p : programs(make_gpu_plan(shape, problem.tokens, any_device(sm)), sm))
     all.push_back(std::move(p));
   return all;

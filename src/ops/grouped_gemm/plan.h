@@ -35,16 +35,16 @@ std::optional<std::string> gpu_declines(const GpuProblem& problem, const cuda::D
 /// Pairs that fit, best guess first. Pure.
 std::vector<GpuConfigs> gpu_candidates(const GpuProblem& problem, const cuda::DeviceInfo& device);
 
-/// "sm90 fc1 block 128 narrow 32 stages 6"
+/// "sm90 fc1 block 128 narrow 32 cluster 2 stages 4"
 std::string to_string(const Config& config);
 jit::Program program(const Config& config, int sm);
 jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceInfo& device);
 
-/// Bytes of Args::act and Args::rows for `rows` rows, and words of Args::done with Args::summed
-/// behind it.
+/// Bytes of Args::act and Args::sums; spans of the output, their width, and how many have sums; words that routing
+/// clears: Args::scaled [1], done [spans], emptied [spans], row_bound [rows].
 struct Scratch {
-  std::int64_t act, rows;
-  int flags;
+  std::int64_t act, sums;
+  int spans, width, slots, flags;
 };
 Scratch scratch(const GpuProblem& problem, const GpuConfigs& configs, int rows);
 

@@ -13,6 +13,14 @@ jit::Program program(const Config& c, int sm) {
           .options = {}};
 }
 
+jit::Program norm_program(Half half, int sm) {
+  return {.file = "ops/repack/norm.cuh",
+          .instance =
+              fmt::format("switchyard::repack::norm<switchyard::Half({})>", static_cast<int>(half)),
+          .arch = jit::architecture(sm),
+          .options = {}};
+}
+
 jit::Launch launch(const Matrix& matrix, int experts, jit::Kernel kernel) {
   return {.kernel = std::move(kernel),
           .grid = {static_cast<unsigned>(tile_count(matrix)), static_cast<unsigned>(experts)},

@@ -85,6 +85,22 @@ void enqueue_unpack(const Gpu& gpu, const Matrix& matrix, int experts, const std
                arguments(matrix, rows, tiles), gpu.stream.get());
 }
 
+void enqueue_norms(const Gpu& gpu, const Matrix& matrix, int experts, Half half,
+                   const std::byte* tiles, float* norms) {
+  const cuda::Current current(gpu.context);
+  jit::enqueue(jit::Launch{.kernel = gpu.loader.kernel(norm_program(half, gpu.context.info().sm)),
+                           .grid = {static_cast<unsigned>(ceil_div(matrix.out, kTileRows)),
+                                    static_cast<unsigned>(experts)},
+                           .block = {Config::kThreads},
+                           .cluster = {},
+                           .smem_bytes = 0,
+                           .overlap_previous = false},
+               NormArgs{.tiles = reinterpret_cast<const Chunk*>(tiles),
+                        .norms = reinterpret_cast<uint32*>(norms),
+                        .column_tiles = column_tiles(matrix)},
+               gpu.stream.get());
+}
+
 void upload(const Gpu& gpu, const Matrix& matrix, int experts, std::span<const std::byte> rows,
             std::byte* tiles) {
   const std::size_t expert_bytes = row_bytes(matrix);

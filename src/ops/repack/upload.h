@@ -5,6 +5,7 @@
 
 #include "cuda/memory.h"
 #include "cuda/stream.h"
+#include "device/half.cuh"
 #include "jit/kernel.h"
 #include "ops/repack/tiles.h"
 
@@ -30,5 +31,10 @@ void enqueue_pack(const Gpu& gpu, const Matrix& matrix, int experts, const std::
 /// And back, exactly.
 void enqueue_unpack(const Gpu& gpu, const Matrix& matrix, int experts, const std::byte* tiles,
                     std::byte* rows);
+
+/// norms[2 e] = the largest sum of absolute values of a row of expert e, f32, NaN if one is there;
+/// enqueued. `norms` is zero before.
+void enqueue_norms(const Gpu& gpu, const Matrix& matrix, int experts, Half half,
+                   const std::byte* tiles, float* norms);
 
 }  // namespace switchyard::repack

@@ -350,8 +350,9 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
 
   if constexpr (kGroups) {
     for (int e = thread; e < Config::kMaxLists; e += Config::kThreads) count[e] = 0;
-    if (blockIdx.x == 0)
-      for (int i = thread; i < args.flags; i += Config::kThreads) args.flag[i] = 0;
+    for (int i = blockIdx.x * Config::kThreads + thread; i < args.flags;
+         i += gridDim.x * Config::kThreads)
+      args.flag[i] = 0;
     ptx::launch_dependents();
     if constexpr (kConfig.stage == Stage::group) ptx::wait_previous_kernel();
     __syncthreads();
