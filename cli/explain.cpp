@@ -12,6 +12,7 @@
 #include "cli/usage.h"
 #include "switchyard/checkpoint.h"
 #include "switchyard/error.h"
+#include "switchyard/kernels.h"
 #include "switchyard/problem.h"
 
 namespace switchyard::cli {
@@ -27,21 +28,43 @@ struct ExplainOptions {
 
 constexpr const char* kFooter = R"(  switchyard explain ~/models/gpt-oss-20b --layer 3 --tokens 16
   switchyard explain 'moe t16 h2880 i2880 e32 k4 mxfp4 swiglu_oai topk_softmax bias'
+  switchyard explain 'moe t8 h2048 i768 e128 k8 bf16 swiglu softmax_renormalize' --device cuda
 
-Prints the steps that a run takes, their variants, and the bytes and FLOPs of each.)";
+Prints the steps that a run takes, their variants, and the bytes and FLOPs of each; for a GPU the time
+that each should take, too. Where there is no GPU, --device cuda plans for an H200.)";
+
+struct Plan {
+  int max_tokens = 0;
+  std::size_t workspace_bytes = 0;
+  std::string text;
+};
+
+Plan planned(const MoePlan& plan) {
+  return {plan.max_tokens(), plan.workspace_bytes(), plan.explain()};
+}
+
+/// For a GPU, which need not be here: a layer's numbers are enough, its weights stay where they
+/// are.
+Plan planned(const MoeProblem& problem, const Device& device) {
+  kernels::Explained explained = kernels::explain(problem, device.ordinal);
+  return {problem.tokens, explained.workspace_bytes, std::move(explained.text)};
+}
 
 /// The layer that the words describe, planned.
-MoePlan make_plan(const ExplainOptions& options) {
+Plan make_plan(const ExplainOptions& options) {
   Device device = parse_device(options.device);
   device.threads = options.threads;
+  const bool gpu = device.kind == DeviceKind::cuda;
   if (options.target.starts_with("moe ")) {
     if (options.layer || options.tokens)
       throw InvalidArgument(
           fmt::format("[explain] --{}: a problem line says it itself. Leave it out.",
                       options.layer ? "layer" : "tokens"));
     const MoeProblem problem = parse_problem(options.target);
+    if (gpu) return planned(problem, device);
     MoeCase layer = make_case(problem, /*seed=*/7);
-    return MoeLayer(std::move(layer.config), std::move(layer.weights), device).plan(problem.tokens);
+    return planned(
+        MoeLayer(std::move(layer.config), std::move(layer.weights), device).plan(problem.tokens));
   }
   if (!std::filesystem::exists(options.target))
     throw InvalidArgument(
@@ -55,20 +78,28 @@ MoePlan make_plan(const ExplainOptions& options) {
                     "inspect {}` lists them.",
                     checkpoint.layers().size(), options.target));
   const int layer = options.layer.value_or(checkpoint.layers().front().layer);
+  const int tokens = options.tokens.value_or(1);
+  MoeConfig config = checkpoint.config(layer);
+  if (gpu) {
+    MoeProblem problem;
+    problem.tokens = tokens;
+    problem.config = std::move(config);
+    problem.format = checkpoint.layer(layer).gate_up;
+    return planned(problem, device);
+  }
   ProgressLine line("loading");
-  return MoeLayer(checkpoint.config(layer),
-                  checkpoint.load(layer, {.tp = {}, .ep = {}, .progress = line.callback()}), device)
-      .plan(options.tokens.value_or(1));
+  MoeWeights weights = checkpoint.load(layer, {.tp = {}, .ep = {}, .progress = line.callback()});
+  return planned(MoeLayer(std::move(config), std::move(weights), device).plan(tokens));
 }
 
 void explain(const ExplainOptions& options) {
-  const MoePlan plan = make_plan(options);
+  const Plan plan = make_plan(options);
   if (options.json)
-    print({{"max_tokens", plan.max_tokens()},
-           {"workspace_bytes", plan.workspace_bytes()},
-           {"plan", plan.explain()}});
+    print({{"max_tokens", plan.max_tokens},
+           {"workspace_bytes", plan.workspace_bytes},
+           {"plan", plan.text}});
   else
-    fmt::print("{}", plan.explain());
+    fmt::print("{}", plan.text);
 }
 
 }  // namespace

@@ -42,8 +42,10 @@ std::int64_t weight_bytes(const MoeWeights& weights) {
 
 /// Until half a second has passed, at most 11 times; an honest median of short runs needs several.
 void time_runs(const MoePlan& plan, MoeBuffers buffers, RunReport& report) {
-  Tensor workspace(DType::u8, {static_cast<std::int64_t>(plan.workspace_bytes())});
-  buffers.workspace = {workspace.as<std::byte>(), plan.workspace_bytes()};
+  // On a GPU run() has memory of its own.
+  const std::size_t bytes = report.device.kind == DeviceKind::cpu ? plan.workspace_bytes() : 0;
+  Tensor workspace(DType::u8, {static_cast<std::int64_t>(bytes)});
+  buffers.workspace = {workspace.as<std::byte>(), bytes};
   const auto start = std::chrono::steady_clock::now();
   do {
     const auto run_start = std::chrono::steady_clock::now();

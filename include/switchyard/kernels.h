@@ -12,8 +12,9 @@
 #include "switchyard/problem.h"
 
 /// GPU kernels are compiled when a layer first needs them and kept on disk, in the folder that
-/// SWITCHYARD_CACHE_DIR names. A cache can be made ahead of time, on a machine without a GPU, and
-/// carried to one that must not compile (SWITCHYARD_JIT=off).
+/// SWITCHYARD_CACHE_DIR names. Which ones a layer needs, and how long they should take, can be
+/// asked on a machine without a GPU; a cache that was filled there can be carried to one that must
+/// not compile (SWITCHYARD_JIT=off).
 namespace switchyard::kernels {
 
 /// A compiled kernel on disk.
@@ -38,6 +39,15 @@ std::size_t clear();
 
 /// Why no GPU of architecture `arch` ("sm_90a") serves `problem`; empty if one does.
 std::optional<std::string> declines(const MoeProblem& problem, std::string_view arch);
+
+/// How a GPU would run a layer.
+struct Explained {
+  std::size_t workspace_bytes = 0;
+  std::string text;  ///< as MoePlan::explain() gives it, with the time that each step should take
+};
+/// Plans `problem` for GPU `ordinal`, or for an H200 where there is no GPU; the text says which.
+/// Needs neither weights nor NVRTC. Throws Unsupported for a problem that is declined.
+Explained explain(const MoeProblem& problem, int ordinal = 0);
 
 struct WarmOptions {
   std::string arch = "sm_90a";

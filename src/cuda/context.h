@@ -16,6 +16,7 @@ struct DeviceInfo {
   int smem_per_block = 0;   // bytes one block may ask for: 232448
   int l2_bytes = 0;
   int clock_khz = 0;  // highest
+  int memory_clock_khz = 0, memory_bus_bits = 0;
   std::size_t memory_bytes = 0;
   friend bool operator==(const DeviceInfo&, const DeviceInfo&) = default;
 };

@@ -12,8 +12,9 @@ namespace switchyard::moe {
 namespace {
 
 void expect(ConstTensorView view, std::string_view what, const Shape& shape) {
-  require(view.shape == shape, "[moe.run] {}: expected {}, got {}.", what, to_string(shape),
-          view ? to_string(view.shape) : "none");
+  if (view.shape != shape)  // every call comes here: no text unless it is needed
+    throw InvalidArgument(fmt::format("[moe.run] {}: expected {}, got {}.", what, to_string(shape),
+                                      view ? to_string(view.shape) : "none"));
   require(view || shape.elements() == 0, "[moe.run] {}: expected data, got a null pointer.", what);
   const auto address = reinterpret_cast<std::uintptr_t>(view.data);
   require(address % (static_cast<std::uintptr_t>(bits(view.dtype)) / 8) == 0,
@@ -145,12 +146,11 @@ void check_on_device(const MoeBuffers& b) {
 void check_arguments(const MoeState& layer, const PlanState& plan, const MoeBuffers& b,
                      Memory memory) {
   const MoeConfig& config = layer.config;
-  require(b.tokens.shape.rank() == 2, "[moe.run] tokens: expected [T, {}], got {}.", config.hidden,
-          to_string(b.tokens.shape));
+  if (b.tokens.shape.rank() != 2 || b.tokens.shape[1] != config.hidden)
+    throw InvalidArgument(fmt::format(
+        "[moe.run] tokens: expected [T, H] with H = {}, got {}. H comes from the config.",
+        config.hidden, to_string(b.tokens.shape)));
   const std::int64_t tokens = b.tokens.shape[0];
-  require(b.tokens.shape[1] == config.hidden,
-          "[moe.run] tokens: expected [T, H] with H = {}, got {}. H comes from the config.",
-          config.hidden, to_string(b.tokens.shape));
   require(tokens <= plan.max_tokens,
           "[moe.run] tokens: expected at most {} tokens, got {}. Plan for more tokens.",
           plan.max_tokens, tokens);

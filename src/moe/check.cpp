@@ -63,19 +63,22 @@ struct Run {
   }
 };
 
-/// One run whose output and workspace were filled with `poison` before.
-Run run(const MoePlan& plan, const MoeConfig& config, MoeBuffers buffers, int poison) {
+/// One run whose output and workspace were filled with `poison` before. A layer on a GPU has memory
+/// of its own.
+Run run(const MoePlan& plan, const MoeConfig& config, const Device& device, MoeBuffers buffers,
+        int poison) {
   Run result;
   const std::int64_t tokens = buffers.tokens.shape[0];
   result.out = Tensor(buffers.out.dtype, {tokens, config.hidden});
   result.ids = Tensor(DType::i32, {tokens, config.top_k});
   std::memset(result.out.data(), poison, static_cast<std::size_t>(result.out.bytes()));
-  Tensor workspace(DType::u8, {static_cast<std::int64_t>(plan.workspace_bytes())});
+  const std::size_t bytes = device.kind == DeviceKind::cpu ? plan.workspace_bytes() : 0;
+  Tensor workspace(DType::u8, {static_cast<std::int64_t>(bytes)});
   std::memset(workspace.data(), poison, static_cast<std::size_t>(workspace.bytes()));
   buffers.out = result.out.view();
   buffers.chosen_ids = result.ids.view();
   buffers.chosen_weights = {};
-  buffers.workspace = {static_cast<std::byte*>(workspace.data()), plan.workspace_bytes()};
+  buffers.workspace = {static_cast<std::byte*>(workspace.data()), bytes};
   plan.run(buffers);
   return result;
 }
@@ -97,8 +100,8 @@ CheckReport check(const MoeConfig& config, const MoeWeights& weights, const MoeB
   const std::int64_t tokens = inputs.tokens.shape[0];
   const MoeLayer layer(config, clone(weights), device);
   const MoePlan plan = layer.plan(static_cast<int>(tokens));
-  const Run first = run(plan, config, buffers, 0xd5);
-  const Run second = run(plan, config, buffers, 0x2a);
+  const Run first = run(plan, config, device, buffers, 0xd5);
+  const Run second = run(plan, config, device, buffers, 0x2a);
 
   using moe::Rounding;
   const std::vector<std::int64_t> chosen = sample(config, tokens);

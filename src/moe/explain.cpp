@@ -22,19 +22,27 @@ std::string flops_text(std::int64_t flops) {
   return flops == 0 ? "-" : fmt::format("{:.1f} MFLOP", value * 1e-6);
 }
 
+/// "    17.3 us  "; empty where no time is expected
+std::string time_text(double us) {
+  return us > 0 ? fmt::format("{:>8.1f} us  ", us) : "";
+}
+
 }  // namespace
 
-std::string explain(const MoeState& layer, const PlanState& plan) {
+std::string explain(std::string_view device, const PlanState& plan) {
   std::string text;
   const auto out = std::back_inserter(text);
-  fmt::format_to(out, "plan for at most {} tokens on {}, workspace {}\n", plan.max_tokens,
-                 to_string(layer.device),
+  fmt::format_to(out, "plan for at most {} tokens on {}, workspace {}\n", plan.max_tokens, device,
                  bytes_text(static_cast<std::int64_t>(plan.workspace_bytes)));
+  double expected_us = 0;
   for (const Step& step : plan.steps) {
-    fmt::format_to(out, "  {:<12}  {:>10}  {:>14}  [{}, {})  {}\n", step.op, bytes_text(step.bytes),
-                   flops_text(step.flops), step.out.offset, step.out.offset + step.out.bytes,
-                   step.variant);
+    fmt::format_to(out, "  {:<12}  {:>10}  {:>14}  {}[{}, {})  {}\n", step.op,
+                   bytes_text(step.bytes), flops_text(step.flops), time_text(step.expected_us),
+                   step.out.offset, step.out.offset + step.out.bytes, step.variant);
+    expected_us += step.expected_us;
   }
+  if (expected_us > 0)
+    fmt::format_to(out, "  expected {:.1f} us in all, with every expert as likely\n", expected_us);
   for (const std::string& reason : plan.declined)
     fmt::format_to(out, "  declined      {}\n", reason);
   return text;

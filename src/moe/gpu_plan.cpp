@@ -47,15 +47,29 @@ route::GpuProblem route_problem(const GpuShape& s, int tokens, int block) {
           .block = block};
 }
 
-std::int64_t expert_bytes(const GpuShape& s) {
-  const std::int64_t outputs = (device::is_gated(s.activation) ? 2 : 1) * s.config.intermediate;
-  return (outputs + s.config.intermediate) * s.config.hidden * 2;
+/// Matrices [I, H] of FC1: gate and up, or up alone.
+int fc1_matrices(const GpuShape& s) {
+  return device::is_gated(s.activation) ? 2 : 1;
 }
 
 /// Experts that `tokens` tokens reach if each of them is as likely.
 double reached(const GpuShape& s, int tokens) {
   const double share = static_cast<double>(s.config.top_k) / s.config.experts;
   return s.locals * (1 - std::pow(1 - share, tokens)) + s.shared;
+}
+
+constexpr std::int64_t kAlignment = 256;
+
+/// A launch that moves `bytes` and does `flops`: whichever takes longer, at the share of its peak
+/// that an H200 reaches (reading memory; cuBLAS), behind what starting and draining a kernel takes.
+double expected_us(const cuda::DeviceInfo& device, std::int64_t bytes, std::int64_t flops) {
+  constexpr double kReadShare = 0.94, kTensorShare = 0.74, kStartUs = 4;
+  constexpr double kFlopsAClock = 4096;  // of an SM's tensor cores, 16-bit operands
+  const double bytes_a_us = kReadShare * device.memory_clock_khz * device.memory_bus_bits / 4000;
+  const double flops_a_us =
+      kTensorShare * kFlopsAClock * device.multiprocessors * device.clock_khz / 1000;
+  return kStartUs +
+         std::max(static_cast<double>(bytes) / bytes_a_us, static_cast<double>(flops) / flops_a_us);
 }
 
 class Planner {
@@ -114,7 +128,8 @@ class Planner {
     plan_.partial = take<std::byte>(s.partial);
     plan_.flag_count = s.flags;
     plan_.flags = take<std::uint32_t>(s.flags);
-    step("fused_moe", to_string(*plan_.experts.fused), weight_bytes() + token_bytes(), flops(3),
+    step("fused_moe", to_string(*plan_.experts.fused),
+         weight_bytes(fc1_matrices(shape_) + 1) + token_bytes(), flops(fc1_matrices(shape_) + 1),
          plan_.act);
   }
 
@@ -132,29 +147,37 @@ class Planner {
     plan_.slots = s.slots;
     plan_.flag_count = s.flags;
     plan_.flags = take<std::uint32_t>(s.flags);
-    step("fc1", to_string(configs.fc1), weight_bytes() * 2 / 3 + token_bytes(), flops(2),
-         plan_.act);
-    step("fc2", to_string(configs.fc2), weight_bytes() / 3 + token_bytes(), flops(1), plan_.sums);
+    step("fc1", to_string(configs.fc1), weight_bytes(fc1_matrices(shape_)) + token_bytes(),
+         flops(fc1_matrices(shape_)), plan_.act);
+    step("fc2", to_string(configs.fc2), weight_bytes(1) + token_bytes(), flops(1), plan_.sums);
   }
 
-  std::int64_t weight_bytes() const {
-    return static_cast<std::int64_t>(reached(shape_, tokens_) *
-                                     static_cast<double>(expert_bytes(shape_)));
+  std::int64_t weight_bytes(int matrices) const {
+    return static_cast<std::int64_t>(reached(shape_, tokens_) * 2.0 * matrices *
+                                     shape_.config.hidden * shape_.config.intermediate);
   }
   std::int64_t token_bytes() const { return std::int64_t{tokens_} * shape_.config.hidden * 4; }
   std::int64_t flops(int matrices) const {
-    return 2 * std::int64_t{matrices} * tokens_ * shape_.slots_a_token() * shape_.config.hidden *
-           shape_.config.intermediate;
+    const double here = static_cast<double>(shape_.locals) / shape_.config.experts;
+    const double rows = tokens_ * (shape_.config.top_k * here + shape_.shared);
+    return static_cast<std::int64_t>(rows * 2.0 * matrices * shape_.config.hidden *
+                                     shape_.config.intermediate);
   }
 
+  /// Every slice is aligned like the workspace.
   template <class T>
   Slice take(std::int64_t count) {
-    return arena_.take<T>(
-        round_up<std::int64_t>(count, 256 / static_cast<std::int64_t>(sizeof(T)) + 1));
+    return arena_.take<std::byte>(
+        round_up<std::int64_t>(count * static_cast<std::int64_t>(sizeof(T)), kAlignment));
   }
   void step(std::string op, std::string variant, std::int64_t bytes, std::int64_t flops,
             Slice out) {
-    plan_.steps.push_back({std::move(op), std::move(variant), bytes, flops, out});
+    plan_.steps.push_back({.op = std::move(op),
+                           .variant = std::move(variant),
+                           .bytes = bytes,
+                           .flops = flops,
+                           .out = out,
+                           .expected_us = expected_us(device_, bytes, flops)});
   }
 
   const GpuShape& shape_;

@@ -11,13 +11,9 @@ namespace {
 
 /// What programs depend on is the same for every device of an architecture.
 cuda::DeviceInfo any_device(int sm) {
-  return {.name = jit::architecture(sm),
-          .sm = sm,
-          .multiprocessors = 132,
-          .smem_per_block = 227 << 10,
-          .l2_bytes = 50 << 20,
-          .clock_khz = 1'980'000,
-          .memory_bytes = std::size_t{80} << 30};
+  cuda::DeviceInfo device = h200();
+  device.name = jit::architecture(sm), device.sm = sm;
+  return device;
 }
 
 std::optional<std::string> shape_of(const MoeProblem& p, GpuShape& shape) {
@@ -39,14 +35,30 @@ std::optional<std::string> gpu_declines(const MoeProblem& problem, int sm) {
   return std::nullopt;
 }
 
-std::vector<jit::Program> gpu_programs(const MoeProblem& problem, int sm) {
-  if (const auto reason = gpu_declines(problem, sm))
-    throw Unsupported(fmt::format("[gpu] {}: {}.", to_string(problem), *reason));
+cuda::DeviceInfo h200() {
+  return {.name = "NVIDIA H200",
+          .sm = 90,
+          .multiprocessors = 132,
+          .smem_per_block = 227 << 10,
+          .l2_bytes = 60 << 20,
+          .clock_khz = 1'980'000,
+          .memory_clock_khz = 3'201'000,
+          .memory_bus_bits = 6144,
+          .memory_bytes = std::size_t{143'166} << 20};
+}
+
+GpuPlan plan_problem(const MoeProblem& problem, const cuda::DeviceInfo& device) {
   GpuShape shape;
-  shape_of(problem, shape);
+  if (const auto reason = shape_of(problem, shape))
+    throw Unsupported(fmt::format("[gpu] {}: {}.", to_string(problem), *reason));
+  return make_gpu_plan(shape, problem.tokens, device);
+}
+
+std::vector<jit::Program> gpu_programs(const MoeProblem& problem, int sm) {
+  const Half half = problem.format == weight_format("fp16") ? Half::fp16 : Half::bf16;
   std::vector<jit::Program> all = {repack::program({.direction = repack::Direction::pack}, sm),
-                                   repack::norm_program(shape.half, sm)};
-  for (jit::Program& p : programs(make_gpu_plan(shape, problem.tokens, any_device(sm)), sm))
+                                   repack::norm_program(half, sm)};
+  for (jit::Program& p : programs(plan_problem(problem, any_device(sm)), sm))
     all.push_back(std::move(p));
   return all;
 }

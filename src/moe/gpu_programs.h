@@ -4,13 +4,22 @@
 #include <string>
 #include <vector>
 
+#include "cuda/context.h"
 #include "jit/compiler.h"
+#include "moe/gpu_plan.h"
 #include "switchyard/problem.h"
 
 namespace switchyard::moe {
 
 /// Why GPUs of that architecture (90) do not serve `problem`; empty if they do.
 std::optional<std::string> gpu_declines(const MoeProblem& problem, int sm);
+
+/// A plan of `problem`'s layer for `device`. Pure: asks no device. Throws Unsupported with the
+/// sentence of gpu_declines().
+GpuPlan plan_problem(const MoeProblem& problem, const cuda::DeviceInfo& device);
+
+/// An H200 as its driver describes it, for machines that have none.
+cuda::DeviceInfo h200();
 
 /// Every kernel that a layer of `problem`, planned for at most problem.tokens, launches on such a
 /// GPU, and those that bring its weights there; in a fixed order, without repetitions. Pure: asks

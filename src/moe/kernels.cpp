@@ -7,8 +7,10 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/thread_pool.h"
+#include "cuda/driver.h"
 #include "jit/cache.h"
 #include "moe/gpu_programs.h"
+#include "moe/plan.h"
 
 namespace switchyard::kernels {
 namespace {
@@ -79,6 +81,16 @@ std::size_t clear() {
 
 std::optional<std::string> declines(const MoeProblem& problem, std::string_view arch) {
   return moe::gpu_declines(problem, sm_of(arch));
+}
+
+Explained explain(const MoeProblem& problem, int ordinal) {
+  moe::check_max_tokens(problem.tokens, problem.config.top_k);
+  const bool absent = cuda::driver_declines().has_value();
+  const cuda::DeviceInfo device = absent ? moe::h200() : cuda::Context::open(ordinal).info();
+  const PlanState plan = moe::plan_state(moe::plan_problem(problem, device), problem.tokens);
+  const std::string name = absent ? to_string(device) + " (there is no GPU here)"
+                                  : fmt::format("cuda:{}, {}", ordinal, to_string(device));
+  return {.workspace_bytes = plan.workspace_bytes, .text = moe::explain(name, plan)};
 }
 
 Warmed warm(std::span<const MoeProblem> problems, const WarmOptions& options) {

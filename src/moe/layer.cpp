@@ -42,7 +42,9 @@ std::size_t MoePlan::workspace_bytes() const noexcept {
 }
 
 std::string MoePlan::explain() const {
-  return moe::explain(*layer_, *plan_);
+  std::string device = to_string(layer_->device);
+  if (layer_->gpu) device += ", " + to_string(layer_->gpu->context().info());
+  return moe::explain(device, *plan_);
 }
 
 MoeCounters MoePlan::run(const MoeBuffers& buffers) const {

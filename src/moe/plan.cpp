@@ -131,31 +131,34 @@ class Planner {
   PlanState plan_;
 };
 
-PlanState make_gpu_state(const MoeState& layer, int max_tokens) {
-  auto plan = std::make_shared<GpuPlan>(
-      make_gpu_plan(layer.gpu->shape(), max_tokens, layer.gpu->context().info()));
-  load(*plan, *layer.gpu);
+}  // namespace
+
+PlanState plan_state(GpuPlan plan, int max_tokens) {
   PlanState state;
   state.max_tokens = max_tokens;
-  state.workspace_bytes = plan->workspace_bytes;
-  state.steps = plan->steps;
-  state.declined = plan->declined;
-  state.gpu = std::move(plan);
+  state.workspace_bytes = plan.workspace_bytes;
+  state.steps = plan.steps;
+  state.declined = plan.declined;
+  state.gpu = std::make_shared<const GpuPlan>(std::move(plan));
   return state;
 }
 
-}  // namespace
-
-PlanState make_plan(const MoeState& layer, int max_tokens, Choice choice) {
+void check_max_tokens(int max_tokens, int top_k) {
   require(max_tokens >= 0, "[moe.plan] max_tokens: expected 0 or more, got {}.", max_tokens);
   constexpr std::int64_t kMostSlots = (std::int64_t{1} << 31) - 1;
-  const std::int64_t slots = static_cast<std::int64_t>(max_tokens) * layer.config.top_k;
+  const std::int64_t slots = static_cast<std::int64_t>(max_tokens) * top_k;
   require(slots <= kMostSlots,
           "[moe.plan] max_tokens: expected at most {} with top_k = {}, got {}. Plan for fewer "
           "tokens and run the batch in parts.",
-          kMostSlots / layer.config.top_k, layer.config.top_k, max_tokens);
-  if (layer.gpu) return make_gpu_state(layer, max_tokens);
-  return Planner(layer, max_tokens, choice).make();
+          kMostSlots / top_k, top_k, max_tokens);
+}
+
+PlanState make_plan(const MoeState& layer, int max_tokens, Choice choice) {
+  check_max_tokens(max_tokens, layer.config.top_k);
+  if (!layer.gpu) return Planner(layer, max_tokens, choice).make();
+  GpuPlan plan = make_gpu_plan(layer.gpu->shape(), max_tokens, layer.gpu->context().info());
+  load(plan, *layer.gpu);
+  return plan_state(std::move(plan), max_tokens);
 }
 
 }  // namespace switchyard::moe

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <string>
+#include <string_view>
+
 #include "moe/state.h"
 
 namespace switchyard::moe {
@@ -25,7 +28,13 @@ MoeCounters run_cpu(const MoeState& layer, const PlanState& plan, const MoeBuffe
 /// Workspace that one thread needs for routing.
 std::int64_t route_scratch_bytes(const MoeState& layer);
 
-/// The plan as `switchyard explain` prints it.
-std::string explain(const MoeState& layer, const PlanState& plan);
+/// A GPU plan for at most `max_tokens` as what a layer runs and explains.
+PlanState plan_state(GpuPlan plan, int max_tokens);
+
+/// Throws InvalidArgument unless a layer with `top_k` can be planned for so many tokens.
+void check_max_tokens(int max_tokens, int top_k);
+
+/// The plan as `switchyard explain` prints it; `device` says what runs it.
+std::string explain(std::string_view device, const PlanState& plan);
 
 }  // namespace switchyard::moe

@@ -45,6 +45,7 @@ struct Step {
   std::string op, variant;
   std::int64_t bytes = 0, flops = 0;  ///< read and written, and useful work, at max_tokens
   Slice out;
+  double expected_us = 0;  ///< GPU only
 };
 
 }  // namespace switchyard::moe

@@ -263,6 +263,18 @@ class Explain(CliTest):
         self.ok("explain", MODEL, "--layer", 0, "--tokens", 8)
         self.assertEqual(self.json("explain", MODEL, "--layer", 0, "--tokens", 8)["max_tokens"], 8)
 
+    def test_gpu_without_one_and_without_weights(self):
+        line = "moe t{} h7168 i2048 e256 k8 bf16 swiglu deepseek_v3 groups=8 topk_groups=4"  # 21 GiB
+        for tokens in (8, 4096):
+            text = self.ok("explain", line.format(tokens), "--device", "cuda")
+            for piece in (f"plan for at most {tokens} tokens on", "NVIDIA", "sm_90", " us ", "expected "):
+                self.assertIn(piece, text)
+        self.assertIn("fused_moe serves at most", text)
+        checkpoint = self.json("explain", FIXTURES / "mixtral_bf16", "--layer", 0, "--device", "cuda")
+        self.assertIn("route", checkpoint["plan"])
+        self.refused("explain", FIXTURES / "gpt_oss_mxfp4", "--device", "cuda",
+                     says="GPU kernels take bf16 and fp16")
+
     def test_mistakes(self):
         several = FIXTURES / "mixtral_bf16"
         self.refused("explain", several, says=f"--layer: expected one of the 2 MoE layers, got none. "

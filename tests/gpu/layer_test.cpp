@@ -3,100 +3,22 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <numeric>
 #include <random>
+#include <vector>
 
-#include "base/thread_pool.h"
-#include "cuda/driver.h"
-#include "formats/convert.h"
-#include "jit/nvrtc.h"
-#include "moe/closeness.h"
-#include "moe/gpu_plan.h"
-#include "moe/reference.h"
-#include "switchyard/error.h"
-#include "switchyard/problem.h"
+#include "tests/gpu/support.h"
 #include "tests/support/allocations.h"
 
 namespace switchyard::moe {
 namespace {
 
-std::optional<std::string> gpu_is_missing() {
-  if (auto reason = cuda::driver_declines()) return reason;
-  if (jit::nvrtc().declines) return jit::nvrtc().declines;
-  const cuda::DeviceInfo info = cuda::Context::open(0).info();
-  if (info.sm / 10 != 9) return "needs sm_90, the device is " + to_string(info);
-  return std::nullopt;
-}
-
-#define NEEDS_GPU() \
-  if (const auto reason = gpu_is_missing()) GTEST_SKIP() << *reason
-
-/// A case with its definition, and one plan's run of it.
-struct Case {
-  MoeProblem problem;
-  MoeCase made;
-  MoeBuffers inputs;
-  Reference exact, honest;
-
-  explicit Case(std::string_view line, std::uint64_t seed = 7)
-      : problem(parse_problem(line)), made(make_case(problem, seed)) {
-    inputs.tokens = made.tokens.view();
-    if (made.config.act == ActivationFormat::fp16) to_fp16();
-    inputs.router_logits = made.router_logits.view();
-    inputs.input_ids = made.input_ids.view();
-    inputs.out.dtype = inputs.tokens.dtype;
-    exact = reference(made.config, made.weights, inputs, Rounding::exact);
-    honest = reference(made.config, made.weights, inputs, Rounding::honest);
-  }
-
-  void to_fp16() {
-    Tensor converted(DType::f16, made.tokens.shape());
-    std::vector<float> values(static_cast<std::size_t>(converted.shape().elements()));
-    const auto count = static_cast<std::int64_t>(values.size());
-    formats::load_run(DType::bf16, made.tokens.data(), 0, count, values.data());
-    formats::store_run(DType::f16, converted.data(), 0, count, values.data());
-    made.tokens = std::move(converted);
-    inputs.tokens = made.tokens.view();
-  }
-
-  struct Result {
-    Tensor out, ids;
-    MoeCounters counters;
-  };
-  Result run(const GpuLayer& layer, const GpuPlan& plan) const {
-    Result r{Tensor(inputs.tokens.dtype, made.tokens.shape()),
-             Tensor(DType::i32, {problem.tokens, problem.config.top_k}),
-             {}};
-    MoeBuffers b = inputs;
-    b.out = r.out.view();
-    b.chosen_ids = r.ids.view();
-    r.counters = run_gpu_from_host(layer, plan, b);
-    return r;
-  }
-
-  void expect_right(const Result& r) const {
-    EXPECT_TRUE(
-        std::equal(exact.routed.ids.begin(), exact.routed.ids.end(), r.ids.as<std::int32_t>()));
-    std::vector<double> out(static_cast<std::size_t>(r.out.shape().elements()));
-    formats::load_run(r.out.dtype(), r.out.data(), 0, static_cast<std::int64_t>(out.size()),
-                      out.data());
-    const double roundoff = r.out.dtype() == DType::f16 ? 0x1p-12 : 0x1p-9;
-    const Closeness close =
-        compare(out, honest.out, exact.out, static_cast<std::size_t>(problem.tokens), roundoff);
-    EXPECT_TRUE(close.finite_match);
-    EXPECT_LT(close.zeros, 0.5);
-    EXPECT_LE(close.worst_ratio, 2.0) << "at element " << close.worst;
-  }
-};
-
-bool same(const Tensor& a, const Tensor& b) {
-  return std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.bytes())) == 0;
-}
-
 class LayerGpuTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(LayerGpuTest, EveryVariantMatchesTheDefinitionTwice) {
   NEEDS_GPU();
-  const Case c(GetParam());
+  const GpuCase c(GetParam());
   const GpuLayer layer(c.made.config, c.made.weights, 0);
   std::vector<std::string> declined;
   const auto all =
@@ -106,7 +28,7 @@ TEST_P(LayerGpuTest, EveryVariantMatchesTheDefinitionTwice) {
     SCOPED_TRACE(to_string(experts));
     GpuPlan plan = make_gpu_plan(layer.shape(), c.problem.tokens, layer.context().info(), experts);
     load(plan, layer);
-    const Case::Result first = c.run(layer, plan), second = c.run(layer, plan);
+    const GpuCase::Result first = c.run(layer, plan), second = c.run(layer, plan);
     c.expect_right(first);
     EXPECT_TRUE(same(first.out, second.out));
   }
@@ -141,105 +63,122 @@ INSTANTIATE_TEST_SUITE_P(
         "moe t1500 h128 i64 e8 k2 bf16 swiglu softmax_renormalize",
         "moe t2100 h256 i64 e16 k4 fp16 act=fp16 geglu topk_softmax"));
 
-TEST(GivenIdsGpuTest, ServesFewerTokensThanPlanned) {
-  NEEDS_GPU();
-  for (const char* line : {"moe t20 h128 i64 e8 k3 bf16 swiglu softmax_renormalize",
-                           "moe t400 h128 i64 e8 k3 bf16 swiglu softmax_renormalize"}) {
-    SCOPED_TRACE(line);
-    const Case c(line);
-    const GpuLayer layer(c.made.config, c.made.weights, 0);
-    GpuPlan plan = make_gpu_plan(layer.shape(), 3 * c.problem.tokens, layer.context().info());
-    load(plan, layer);
-    const Case::Result by_logits = c.run(layer, plan);
-    c.expect_right(by_logits);
+/// Batches of the small kernel and of the large one.
+constexpr const char* kSmallAndLarge[] = {
+    "moe t24 h128 i64 e8 k3 bf16 swiglu softmax_renormalize",
+    "moe t400 h128 i64 e8 k3 bf16 swiglu softmax_renormalize"};
 
-    // A slot twice, ids beyond the experts, weights that are not numbers.
-    std::vector<std::int32_t> ids(c.exact.routed.ids.begin(), c.exact.routed.ids.end());
+TEST(FewerTokensGpuTest, ThanPlannedAreServed) {
+  NEEDS_GPU();
+  for (const char* line : kSmallAndLarge) {
+    SCOPED_TRACE(line);
+    const GpuCase c(line);
+    const Planned p(c, 3 * c.problem.tokens);
+    c.expect_right(c.run(p.layer, p.plan));
+  }
+}
+
+TEST(BadInputGpuTest, IsDroppedAndCountedAndCorruptsNothing) {
+  NEEDS_GPU();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (const char* line : kSmallAndLarge) {
+    SCOPED_TRACE(line);
+    const GpuCase c(line);
+    const Planned p(c);
+    OnDevice d(p, c);
+    // A slot twice, ids beyond the experts, weights that are not numbers; 2^30 would be a fault.
+    std::vector<std::int32_t> ids = c.exact.routed.ids;
     std::vector<float> weights(c.exact.routed.weights.begin(), c.exact.routed.weights.end());
     ids[1] = ids[0];
-    ids[3] = 8, ids[4] = -7, ids[5] = -1;
-    weights[6] = std::numeric_limits<float>::quiet_NaN();
+    ids[3] = 8, ids[4] = -7, ids[5] = -1, ids[7] = 1 << 30, ids[8] = -(1 << 30);
+    weights[6] = kNan, weights[10] = std::numeric_limits<float>::infinity();
     MoeBuffers given = c.inputs;
-    const Shape slots = {c.problem.tokens, 3};
+    const Shape slots = {c.problem.tokens, c.problem.config.top_k};
     given.router_logits = {};
     given.expert_ids = {ids.data(), DType::i32, slots};
     given.expert_weights = {weights.data(), DType::f32, slots};
     const Reference exact = reference(c.made.config, c.made.weights, given, Rounding::exact);
     const Reference honest = reference(c.made.config, c.made.weights, given, Rounding::honest);
-    Tensor out(DType::bf16, c.made.tokens.shape());
-    given.out = out.view();
-    const MoeCounters counters = run_gpu_from_host(layer, plan, given);
-    EXPECT_EQ(counters.bad_expert_ids, 2);
-    EXPECT_EQ(counters.non_finite_weights, 1);
-    std::vector<double> values(exact.out.size());
-    formats::load_run(DType::bf16, out.data(), 0, static_cast<std::int64_t>(values.size()),
-                      values.data());
-    const Closeness close =
-        compare(values, honest.out, exact.out, static_cast<std::size_t>(c.problem.tokens), 0x1p-9);
-    EXPECT_TRUE(close.finite_match);
-    EXPECT_LE(close.worst_ratio, 2.0);
+
+    const cuda::DeviceBuffer device_ids = d.upload(ids.data(), ids.size() * 4),
+                             device_weights = d.upload(weights.data(), weights.size() * 4);
+    const std::int64_t none[3] = {};
+    const cuda::DeviceBuffer counters = d.upload(none, sizeof none);
+    d.buffers.router_logits = {};
+    d.buffers.expert_ids = {device_ids.data(), DType::i32, slots};
+    d.buffers.expert_weights = {device_weights.data(), DType::f32, slots};
+    d.buffers.counters = {counters.data(), DType::i64, {3}};
+    const Tensor out = d.run(0xd5);
+    expect_close(out, exact, honest);
+    d.expect_guards();
+    std::int64_t counted[3] = {};
+    cuda::copy_to_host(counted, counters.data(), sizeof counted, d.stream.get());
+    d.stream.synchronize();
+    EXPECT_EQ(counted[0], 4);
+    EXPECT_EQ(counted[1], 2);
+    EXPECT_EQ(counted[2], 0);
+    const GpuCase::Result from_host = c.run(p.layer, p.plan, &given);
+    EXPECT_TRUE(same(from_host.out, out));
+    EXPECT_EQ(from_host.counters.bad_expert_ids, 4);
+    EXPECT_EQ(from_host.counters.non_finite_weights, 2);
   }
 }
 
-/// Device copies of a case's arrays, for enqueue().
-struct OnDevice {
-  const GpuLayer& layer;
-  cuda::Stream stream{layer.context()};
-  cuda::DeviceBuffer tokens, logits, out, count, workspace;
-  MoeBuffers buffers;
+TEST(BadInputGpuTest, LogitsThatAreNoNumbersRankLastAndAreCounted) {
+  NEEDS_GPU();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (const char* line : kSmallAndLarge) {
+    SCOPED_TRACE(line);
+    const GpuCase c(line, [kNan](MoeCase& made) {
+      made.router_logits.as<float>()[0] = kNan;
+      std::fill_n(made.router_logits.as<float>() + 8, 8, kNan);
+    });
+    const Planned p(c);
+    const GpuCase::Result r = c.run(p.layer, p.plan);
+    EXPECT_EQ(r.counters.non_finite_logits, c.exact.routed.counters.non_finite_logits);
+    EXPECT_GT(r.counters.non_finite_logits, 0);
+    c.expect_right(r);
+  }
+}
 
-  OnDevice(const GpuLayer& l, const Case& c, const GpuPlan& plan)
-      : layer(l),
-        tokens(upload(c.made.tokens)),
-        logits(upload(c.made.router_logits)),
-        out(l.context(), static_cast<std::size_t>(c.made.tokens.bytes())),
-        count(l.context(), sizeof(int)),
-        workspace(l.context(), plan.workspace_bytes) {
-    buffers.tokens = {tokens.data(), c.made.tokens.dtype(), c.made.tokens.shape()};
-    buffers.router_logits = {logits.data(), DType::f32, c.made.router_logits.shape()};
-    buffers.out = {out.data(), c.made.tokens.dtype(), c.made.tokens.shape()};
-    buffers.workspace = {workspace.data(), workspace.bytes()};
-    cuda::fill(workspace.data(), 0xd5, workspace.bytes(), stream.get());
-    stream.synchronize();
+TEST(WorkspaceGpuTest, MayHoldAnything) {
+  NEEDS_GPU();
+  for (const char* line : kSmallAndLarge) {
+    SCOPED_TRACE(line);
+    const GpuCase c(line);
+    const Planned p(c);
+    OnDevice d(p, c);
+    const Tensor first = d.run(0xd5);
+    EXPECT_TRUE(same(d.run(0x2a), first));
+    EXPECT_TRUE(same(d.run(0x00), first));
+    EXPECT_TRUE(same(d.run(0xff), first));
+    d.expect_guards();
+    expect_close(first, c.exact, c.honest);
   }
-  cuda::DeviceBuffer upload(const Tensor& t) const {
-    cuda::DeviceBuffer b(layer.context(), static_cast<std::size_t>(t.bytes()));
-    cuda::copy_to_device(b.data(), t.data(), b.bytes(), stream.get());
-    stream.synchronize();
-    return b;
-  }
-  Tensor result(const Shape& shape) const {
-    Tensor t(buffers.out.dtype, shape);
-    cuda::copy_to_host(t.data(), out.data(), static_cast<std::size_t>(t.bytes()), stream.get());
-    stream.synchronize();
-    return t;
-  }
-};
+}
 
 TEST(GraphGpuTest, ServesFewerTokensWithTheSameBitsAndAllocatesNothing) {
   NEEDS_GPU();
-  for (const char* line : {"moe t32 h128 i64 e8 k3 bf16 swiglu softmax_renormalize",
-                           "moe t400 h128 i64 e8 k3 bf16 swiglu softmax_renormalize"}) {
+  for (const char* line : kSmallAndLarge) {
     SCOPED_TRACE(line);
-    const Case c(line);
-    const GpuLayer layer(c.made.config, c.made.weights, 0);
-    const cuda::Current current(layer.context());
-    GpuPlan plan = make_gpu_plan(layer.shape(), c.problem.tokens, layer.context().info());
-    load(plan, layer);
-    OnDevice d(layer, c, plan);
-    d.buffers.token_count = {d.count.data(), DType::i32, {1}};
-    const cuda::Graph graph = cuda::Graph::capture(layer.context(), d.stream.get(), [&] {
+    const GpuCase c(line);
+    const Planned p(c);
+    const cuda::Current current(p.layer.context());
+    OnDevice d(p, c);
+    const cuda::DeviceBuffer count(p.layer.context(), sizeof(int));
+    d.buffers.token_count = {count.data(), DType::i32, {1}};
+    const cuda::Graph graph = cuda::Graph::capture(p.layer.context(), d.stream.get(), [&] {
       const std::int64_t before = switchyard::testing::allocations();
-      run_gpu(layer, plan, d.buffers, d.stream.get());
+      run_gpu(p.layer, p.plan, d.buffers, d.stream.get());
       EXPECT_EQ(switchyard::testing::allocations(), before);
     });
-    const Tensor whole = c.run(layer, plan).out;
+    const Tensor whole = c.run(p.layer, p.plan).out;
     for (const int tokens : {c.problem.tokens, 1, 7, c.problem.tokens / 2, 0}) {
       SCOPED_TRACE(tokens);
-      cuda::fill(d.out.data(), 0xee, d.out.bytes(), d.stream.get());
-      cuda::copy_to_device(d.count.data(), &tokens, sizeof tokens, d.stream.get());
+      d.fill(d.out, 0xee, static_cast<std::size_t>(whole.bytes()));
+      cuda::copy_to_device(count.data(), &tokens, sizeof tokens, d.stream.get());
       graph.launch(d.stream.get());
-      const Tensor part = d.result(c.made.tokens.shape());
+      const Tensor part = d.result();
       const auto width = static_cast<std::size_t>(c.problem.config.hidden) * 2;
       const auto* bytes = static_cast<const unsigned char*>(part.data());
       const std::size_t written = static_cast<std::size_t>(tokens) * width;
@@ -258,23 +197,62 @@ TEST(RepeatGpuTest, SameBitsInAHundredRunsBesideABusyStream) {
   for (const char* line : {"moe t24 h512 i256 e32 k4 bf16 swiglu softmax_renormalize",
                            "moe t600 h512 i256 e32 k4 bf16 swiglu softmax_renormalize"}) {
     SCOPED_TRACE(line);
-    const Case c(line);
-    const GpuLayer layer(c.made.config, c.made.weights, 0);
-    const cuda::Current current(layer.context());
-    GpuPlan plan = make_gpu_plan(layer.shape(), c.problem.tokens, layer.context().info());
-    load(plan, layer);
-    const OnDevice d(layer, c, plan);
-    const cuda::DeviceBuffer noise(layer.context(), std::size_t{64} << 20);
-    const cuda::Stream other(layer.context());
-    const Tensor first = c.run(layer, plan).out;
+    const GpuCase c(line);
+    const Planned p(c);
+    const cuda::Current current(p.layer.context());
+    const OnDevice d(p, c);
+    const cuda::DeviceBuffer noise(p.layer.context(), std::size_t{64} << 20);
+    const cuda::Stream other(p.layer.context());
+    const Tensor first = c.run(p.layer, p.plan).out;
     for (int run = 0; run < 100; ++run) {
       cuda::fill(noise.data(), static_cast<unsigned char>(run), noise.bytes(), other.get());
-      run_gpu(layer, plan, d.buffers, d.stream.get());
-      ASSERT_TRUE(same(d.result(c.made.tokens.shape()), first)) << run;
+      run_gpu(p.layer, p.plan, d.buffers, d.stream.get());
+      ASSERT_TRUE(same(d.result(), first)) << run;
     }
     other.synchronize();
   }
 }
+
+/// [rows, bytes] with row order[i] of `from` at i.
+Tensor permuted(const Tensor& from, const std::vector<int>& order) {
+  Tensor to(from.dtype(), from.shape());
+  const std::size_t row = static_cast<std::size_t>(from.bytes()) / order.size();
+  for (std::size_t i = 0; i < order.size(); ++i)
+    std::memcpy(to.as<std::byte>() + i * row,
+                from.as<std::byte>() + static_cast<std::size_t>(order[i]) * row, row);
+  return to;
+}
+
+class OrderGpuTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(OrderGpuTest, OfTheBatchChangesNoBitOfAToken) {
+  NEEDS_GPU();
+  const GpuCase c(GetParam());
+  const Planned p(c);
+  OnDevice d(p, c);
+  const Tensor as_given = d.run(0xd5);
+  std::vector<int> order(static_cast<std::size_t>(c.problem.tokens));
+  std::iota(order.begin(), order.end(), 0);
+  std::mt19937 random(3);
+  for (int round = 0; round < 3; ++round) {
+    if (round == 0)
+      std::reverse(order.begin(), order.end());
+    else
+      std::shuffle(order.begin(), order.end(), random);
+    d.set_inputs(permuted(c.made.tokens, order), permuted(c.made.router_logits, order));
+    EXPECT_TRUE(same(d.run(0xd5), permuted(as_given, order))) << round;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Loads, OrderGpuTest,
+    ::testing::Values("moe t8 h512 i256 e32 k4 bf16 swiglu softmax_renormalize",
+                      "moe t64 h512 i256 e32 k4 bf16 swiglu softmax_renormalize",
+                      "moe t128 h512 i256 e16 k4 bf16 swiglu softmax_renormalize",
+                      "moe t128 h512 i256 e16 k2 bf16 swiglu softmax_renormalize routing_load=hot",
+                      "moe t600 h512 i256 e32 k4 bf16 swiglu softmax_renormalize",
+                      "moe t600 h512 i256 e32 k4 bf16 swiglu softmax_renormalize "
+                      "routing_load=hot"));
 
 }  // namespace
 }  // namespace switchyard::moe

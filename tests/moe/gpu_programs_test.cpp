@@ -4,12 +4,15 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <mutex>
 
 #include "base/thread_pool.h"
 #include "jit/cache.h"
 #include "jit/nvrtc.h"
+#include "switchyard/error.h"
+#include "switchyard/kernels.h"
 
 namespace switchyard::moe {
 namespace {
@@ -90,6 +93,37 @@ TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
   std::printf(
       "%zu kernels; %zu compiled in %.1f s of one core, the slowest in %.2f (aim %.1f): %s\n",
       programs.size(), timed.seconds.size(), sum, slowest.first, kAim, slowest.second.c_str());
+}
+
+TEST(GpuPlanWithoutAGpu, CountsWorkAndExpectsTheTimeOfAnH200) {
+  for (const int tokens : {1, 512}) {
+    MoeProblem problem = preset("deepseek-v3-tp8", tokens);
+    problem.format = weight_format("bf16"), problem.config.act = ActivationFormat::bf16;
+    const GpuPlan plan = plan_problem(problem, h200());
+    std::int64_t bytes = 0, flops = 0;
+    double us = 0;
+    for (const Step& step : plan.steps) {
+      bytes += step.bytes, flops += step.flops, us += step.expected_us;
+      EXPECT_EQ(step.out.offset % 256, 0);
+      EXPECT_LE(step.out.offset + step.out.bytes, static_cast<std::int64_t>(plan.workspace_bytes));
+    }
+    EXPECT_EQ(flops, 2LL * tokens * 8 * 3 * 7168 * 256);
+    const double reached = 256 * (1 - std::pow(1 - 8.0 / 256, tokens));
+    EXPECT_NEAR(static_cast<double>(bytes), reached * 3 * 7168 * 256 * 2, 0.02 * 3e9);
+    // Bytes at 4.6 TB/s, and a few microseconds a launch.
+    EXPECT_GT(us, static_cast<double>(bytes) / 4.7e6);
+    EXPECT_LT(us, static_cast<double>(bytes) / 4.5e6 + 20);
+  }
+}
+
+TEST(GpuPlanWithoutAGpu, IsExplained) {
+  const MoeProblem problem = preset("qwen3-30b-a3b", 32);
+  const kernels::Explained explained = kernels::explain(problem);
+  EXPECT_EQ(explained.text.find("plan for at most 32 tokens on "), 0U);
+  for (const char* piece : {"route", " us ", "expected ", "declined", "slower"})
+    EXPECT_NE(explained.text.find(piece), std::string::npos) << piece << explained.text;
+  EXPECT_GT(explained.workspace_bytes, 0U);
+  EXPECT_THROW(kernels::explain(preset("gpt-oss-20b", 1)), Unsupported);  // mxfp4
 }
 
 TEST(GpuPrograms, AreDistinctAndAlwaysTheSame) {

@@ -75,7 +75,7 @@ TEST(Plan, WorkspaceGrowsLinearlyInTokens) {
 TEST(Plan, ExplainSaysWhatRunsAndWhatWasDeclined) {
   const MoeState state = state_of("moe t4 h128 i64 e8 k2 nvfp4");
   const PlanState plan = moe::make_plan(state, 4, {grouped_gemm::Isa::baseline});
-  const std::string text = moe::explain(state, plan);
+  const std::string text = moe::explain(to_string(state.device), plan);
   for (const char* piece :
        {"plan for at most 4 tokens on cpu, 2 threads, workspace ",
         "experts gate_up nvfp4 [8, 128, 128]: baseline f32", "route", "softmax_renormalize",

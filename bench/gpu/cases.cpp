@@ -1,0 +1,47 @@
+#include "bench/gpu/cases.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <utility>
+
+#include "switchyard/error.h"
+
+namespace switchyard::bench {
+
+std::vector<LayerCase> preset_cases(const std::vector<std::string>& presets,
+                                    const std::vector<int>& tokens, const std::string& load) {
+  std::vector<LayerCase> cases;
+  for (const std::string& name : presets) {
+    MoeProblem problem = preset(name, 1);
+    problem.format = weight_format("bf16");
+    problem.config.act = ActivationFormat::bf16;
+    problem.load = load;
+    cases.push_back({name, std::move(problem), tokens});
+  }
+  return cases;
+}
+
+std::vector<LayerCase> file_cases(const std::string& file) {
+  std::ifstream lines(file);
+  if (!lines) throw InvalidArgument(fmt::format("[bench] --cases: {} cannot be read.", file));
+  std::vector<LayerCase> cases;
+  for (std::string line; std::getline(lines, line);) {
+    line.erase(std::min(line.find('#'), line.size()));
+    if (line.find_first_not_of(' ') == std::string::npos) continue;
+    MoeProblem problem = parse_problem(line);
+    const int tokens = std::exchange(problem.tokens, 1);
+    if (cases.empty() || cases.back().problem != problem) cases.push_back({"", problem, {}});
+    cases.back().tokens.push_back(tokens);
+  }
+  return cases;
+}
+
+Work work(const MoeProblem& p, double active_experts) {
+  const double matrices = p.config.activation.gated() ? 3 : 2;
+  const double expert = matrices * p.config.hidden * p.config.intermediate;
+  return {.bytes = active_experts * expert * 2 + 4.0 * p.tokens * p.config.hidden,
+          .flops = 2.0 * p.tokens * p.config.top_k * expert};
+}
+
+}  // namespace switchyard::bench
