@@ -207,6 +207,19 @@ __device__ inline uint32 load_peer(uint32 local, uint32 rank) {
   return value;
 }
 
+// --- floating point: 2 units in the last place, denormals are zeros ----------------------------
+
+__device__ inline float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // --- registers --------------------------------------------------------------------------------
 
 /// Of a warpgroup: takes or gives registers, so that every thread has kRegisters [setmaxnreg].

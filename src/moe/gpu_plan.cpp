@@ -143,8 +143,8 @@ class Planner {
     plan_.unit = take<float>(tokens_);
     plan_.sums = take<std::byte>(s.sums);
     plan_.spans = s.spans;
-    plan_.width = s.width;
-    plan_.slots = s.slots;
+    plan_.width = configs.spans.width;
+    plan_.slots = configs.spans.slots;
     plan_.flag_count = s.flags;
     plan_.flags = take<std::uint32_t>(s.flags);
     step("fc1", to_string(configs.fc1), weight_bytes(fc1_matrices(shape_)) + token_bytes(),
@@ -191,7 +191,8 @@ class Planner {
 
 std::string to_string(const GpuExperts& e) {
   if (e.fused) return to_string(*e.fused);
-  return to_string(e.grouped->fc1) + ", " + to_string(e.grouped->fc2);
+  return fmt::format("{}, {}, spans {} x {}", to_string(e.grouped->fc1), to_string(e.grouped->fc2),
+                     e.grouped->spans.slots, e.grouped->spans.width);
 }
 
 std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,

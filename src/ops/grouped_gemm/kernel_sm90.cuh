@@ -104,11 +104,11 @@ struct Producer {
           copy_weights(tile, from, policy);
         }
         const bool inside = column < args.hidden;
-        const uint16* tokens = args.tokens + (inside ? column : 0);
+        const auto* tokens = reinterpret_cast<const uint8*>(args.tokens + (inside ? column : 0));
 #pragma unroll
         for (int i = 0; i < kPasses; ++i)
           if (row[i] != kNone)
-            ptx::copy_16(stage() + at + i * 2048, tokens + static_cast<int64>(row[i]) * 8,
+            ptx::copy_16(stage() + at + i * 2048, tokens + static_cast<uint64>(row[i]) * 16,
                          inside ? 16 : 0);
         ptx::mbarrier_arrive_copies(full());
         cursor.advance();
@@ -236,23 +236,24 @@ struct Consumer {
                : device::pack_f32<kConfig.half>(even_column, other);
   }
 
-  /// Where 8 (with a gate) or 8 of 16 outputs of a group of rows go.
+  /// Of 8 outputs of a group of rows this lane's two, of token 8 j + own_column() for every j.
   struct Outputs {
-    uint16* base;
-    int chunk;
-    bool inside;
+    uint16* first;  // j = 0
     float gate_bias, up_bias;
   };
+  /// Of 8 columns the one that pair_up() leaves to this lane.
+  __device__ int own_column() const {
+    return lane() % 4 * 2 + lane() / 4 % 2;
+  }
   __device__ Outputs outputs(const Tile& tile, int m, int part) const {
     const int in_tile = group(m) * (kGated ? 8 : 16) + part * 8 + lane() / 4;
     const int i = (tile.wide * 2 + warpgroup()) * kConfig.act_rows() + in_tile;
-    Outputs o = {
-        .base = args.act + static_cast<int64>(i / 64) * args.row_capacity * 64 + lane() / 8 % 4 * 2,
-        .chunk = i % 64 / 8,
-        .inside = i < args.intermediate,
-        .gate_bias = 0,
-        .up_bias = 0};
-    if (kConfig.bias && o.inside) {
+    const int64 row = tile.row + own_column();  // tile.row is a multiple of 8
+    Outputs o = {.first = args.act + (static_cast<int64>(i / 64) * args.row_capacity + row) * 64 +
+                          (i % 64 / 8 ^ own_column()) * 8 + lane() / 8 * 2,
+                 .gate_bias = 0,
+                 .up_bias = 0};
+    if (kConfig.bias && i < args.intermediate) {
       const float* bias =
           args.bias + static_cast<int64>(tile.expert) * ((kGated ? 2 : 1) * args.intermediate);
       o.gate_bias = bias[i];
@@ -262,6 +263,19 @@ struct Consumer {
   }
 
   static constexpr int kParts = kGated ? 1 : 2;
+
+  /// Of column c of 8 (0 or 1: this lane's). Beyond I weights are zeros, and every activation of 0
+  /// is 0.
+  __device__ float activate(const float* values, const Outputs& o, const Tile& tile,
+                            int column) const {
+    float gate = values[0], up = kGated ? values[2] : 0;
+    if constexpr (kConfig.weight_on_input) {
+      const float weight = column < tile.rows ? args.lists.row_weight[tile.row + column] : 0;
+      gate *= weight, up *= weight;
+    }
+    if constexpr (kConfig.bias) gate += o.gate_bias, up += o.up_bias;
+    return device::activate<kConfig.activation, device::FastMath>(gate, up, args.constants);
+  }
 
   template <int kN>
   __device__ void fc1(const Tile& tile) {
@@ -273,30 +287,18 @@ struct Consumer {
     multiply(acc);
 #pragma unroll
     for (int j = 0; j < kN / 8; ++j) {
-      const int column = j * 8 + lane() % 4 * 2 + lane() / 4 % 2, row = tile.row + column;
+      const int column = j * 8 + own_column();
       uint32 largest = 0;
 #pragma unroll
       for (int p = 0; p < 2 * kParts; ++p) {
-        float y[2];
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const float* values = acc.half[p / kParts] + j * 4 + c + 2 * (p % kParts);
-          const int own = j * 8 + lane() % 4 * 2 + c;
-          float on_input = 1;
-          if constexpr (kConfig.weight_on_input)
-            on_input = own < tile.rows ? args.lists.row_weight[tile.row + own] : 0;
-          const float gate = values[0] * on_input + to[p].gate_bias;
-          const float up = kGated ? values[kGated ? 2 : 0] * on_input + to[p].up_bias : 0;
-          y[c] = device::activate<kConfig.activation, device::FastMath>(gate, up, args.constants);
-          y[c] = to[p].inside ? y[c] : 0;
-        }
-        const uint32 two = pair_up(y[0], y[1]);
+        const float* values = acc.half[p / kParts] + j * 4 + 2 * (p % kParts);
+        const int even = j * 8 + lane() % 4 * 2;
+        const uint32 two = pair_up(activate(values, to[p], tile, even),
+                                   activate(values + 1, to[p], tile, even + 1));
         largest = ptx::max_u16x2(largest, two & 0x7fff7fffu);
-        if (column < tile.rows)
-          *reinterpret_cast<uint32*>(to[p].base + static_cast<int64>(row) * 64 +
-                                     (to[p].chunk ^ (row % 8)) * 8) = two;
+        if (column < tile.rows) *reinterpret_cast<uint32*>(to[p].first + j * 512) = two;
       }
-      bound_row(largest, norm, row, column < tile.rows);
+      bound_row(largest, norm, tile.row + column, column < tile.rows);
     }
   }
 

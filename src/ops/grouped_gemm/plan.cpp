@@ -21,6 +21,16 @@ int stages(int block, const cuda::DeviceInfo& device) {
   return std::min(kMaxStages, (device.smem_per_block - 1024 - kStatic - 2 * 8 * block) / stage);
 }
 
+/// Wide spans read a row's activations less often, narrow ones leave less to store at the end.
+Spans spans_of(const GpuProblem& p) {
+  const std::int64_t wide_bytes = std::int64_t{std::max(p.tokens, 1)} * Config::kWide * 4;
+  const int wides = ceil_div(p.hidden, Config::kWide);
+  const auto fit = static_cast<int>(
+      std::min<std::int64_t>(wides, std::max<std::int64_t>(2, kSumBytes / wide_bytes)));
+  const int width = std::clamp(fit / kSpansInFlight, 1, std::max(1, wides / kSpansAtLeast));
+  return {.width = width, .slots = std::min(ceil_div(wides, width), std::max(2, fit / width))};
+}
+
 }  // namespace
 
 std::optional<std::string> gpu_declines(const GpuProblem& p, const cuda::DeviceInfo& device) {
@@ -36,11 +46,13 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
   const double pairs = static_cast<double>(p.tokens) * p.slots_a_token;
   const double mean = pairs / std::max(1, p.lists);
   std::vector<GpuConfigs> all;
+  constexpr int kBlocks[] = {16, 32, 64, 96, 128, 144};  // each with the one before it as `narrow`
   for (const int cluster : {1, 2}) {
-    for (const int block : {16, 32, 64, 96, 128, 144}) {
+    for (const int& block : kBlocks) {
+      if (cluster > 1 && block < 64) continue;  // two more blocks are better than one of each CTA
       const Config c = {.phase = Phase::fc1,
                         .block = block,
-                        .narrow = block <= 32 ? block : 32,
+                        .narrow = &block == kBlocks ? block : *(&block - 1),
                         .cluster = cluster,
                         .stages = stages(block, device),
                         .sum = Sum::exact,
@@ -48,7 +60,7 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
                         .bias = p.bias,
                         .weight_on_input = p.weight_on_input,
                         .half = p.half};
-      GpuConfigs pair = {.fc1 = c, .fc2 = c};
+      GpuConfigs pair = {.fc1 = c, .fc2 = c, .spans = spans_of(p)};
       pair.fc2.phase = Phase::fc2;
       pair.fc2.activation = device::ActivationCode::identity;
       all.push_back(pair);
@@ -60,12 +72,15 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
                     (2.0 * Config::kWeightBytes / cluster + 2.0 * Config::kDepth * columns) / 32);
   };
   const auto cost = [&](const GpuConfigs& c) {
-    const double most = mean + std::sqrt(mean);
     const Config& f = c.fc1;
-    const int whole = static_cast<int>(most / f.group());
-    const double rest = (most - whole * f.group()) / f.cluster;
-    return f.cluster * (whole * clocks(f.block, f.cluster) +
-                        clocks(rest <= f.narrow ? f.narrow : f.block, f.cluster));
+    // Experts have about mean +- sqrt(mean) rows.
+    double sum = 0;
+    for (const double rows : {mean - std::sqrt(mean), mean, mean + std::sqrt(mean)}) {
+      const double groups = std::max(1.0, std::ceil(rows / f.group()));
+      const double tile = rows / groups / f.cluster;
+      sum += groups * f.cluster * clocks(tile <= f.narrow ? f.narrow : f.block, f.cluster);
+    }
+    return sum;
   };
   std::stable_sort(all.begin(), all.end(),
                    [&](const auto& a, const auto& b) { return cost(a) < cost(b); });
@@ -103,19 +118,13 @@ jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceI
 
 Scratch scratch(const GpuProblem& p, const GpuConfigs& c, int rows) {
   const int outputs = device::is_gated(p.activation) ? 2 * p.intermediate : p.intermediate;
-  const std::int64_t width1 = std::int64_t{ceil_div(outputs, Config::kRows)} * c.fc1.act_rows();
+  const std::int64_t width = std::int64_t{ceil_div(outputs, Config::kRows)} * c.fc1.act_rows();
   const std::int64_t wide_bytes = std::int64_t{p.tokens} * Config::kWide * 4;
   const int wides = ceil_div(p.hidden, Config::kWide);
-  const auto fit = static_cast<int>(std::min<std::int64_t>(
-      wides, std::max<std::int64_t>(2, kSumBytes / std::max<std::int64_t>(wide_bytes, 1))));
-  // Wide spans read a row's activations less often, narrow ones leave less to store at the end.
-  const int width = std::clamp(fit / kSpansInFlight, 1, std::max(1, wides / kSpansAtLeast));
-  const int spans = ceil_div(wides, width), slots = std::min(spans, std::max(2, fit / width));
-  return {.act = rows * width1 * 2,
-          .sums = slots * width * wide_bytes,
+  const int spans = ceil_div(wides, c.spans.width);
+  return {.act = rows * width * 2,
+          .sums = c.spans.slots * c.spans.width * wide_bytes,
           .spans = spans,
-          .width = width,
-          .slots = slots,
           .flags = 1 + 2 * spans + rows};
 }
 

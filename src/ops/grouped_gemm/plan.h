@@ -23,9 +23,17 @@ struct GpuProblem {
   friend bool operator==(const GpuProblem&, const GpuProblem&) = default;
 };
 
+/// How much of the output has sums at a time.
+struct Spans {
+  int width = 1;  ///< wides (Config::kWide outputs) of a span
+  int slots = 2;  ///< spans that have sums at a time
+  friend bool operator==(const Spans&, const Spans&) = default;
+};
+
 /// The two launches of a layer.
 struct GpuConfigs {
   Config fc1, fc2;
+  Spans spans;
   friend bool operator==(const GpuConfigs&, const GpuConfigs&) = default;
 };
 
@@ -40,11 +48,11 @@ std::string to_string(const Config& config);
 jit::Program program(const Config& config, int sm);
 jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceInfo& device);
 
-/// Bytes of Args::act and Args::sums; spans of the output, their width, and how many have sums; words that routing
+/// Bytes of Args::act and Args::sums; spans of the output; words that routing
 /// clears: Args::scaled [1], done [spans], emptied [spans], row_bound [rows].
 struct Scratch {
   std::int64_t act, sums;
-  int spans, width, slots, flags;
+  int spans, flags;
 };
 Scratch scratch(const GpuProblem& problem, const GpuConfigs& configs, int rows);
 

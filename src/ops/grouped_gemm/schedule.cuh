@@ -55,6 +55,11 @@ struct Schedule : Order<kConfig> {
     load();
   }
 
+  /// A part of `rows` rows, whole groups of 8.
+  __device__ static int share_of(int rows, int parts) {
+    return (rows + 8 * parts - 1) / (8 * parts) * 8;
+  }
+
   __device__ void load() {
     while (span < spans && at >= blocks * width(span)) at -= blocks * width(span), ++span;
     if (span < spans) entry = args.lists.blocks[at / width(span)];
@@ -64,12 +69,15 @@ struct Schedule : Order<kConfig> {
     if (span >= spans) return false;
     int wide = at - entry.first * width(span), skipped = 0;
     const int groups = (entry.rows + kConfig.group() - 1) / kConfig.group();
-    if (groups > 1) skipped = wide % groups * kConfig.group(), wide /= groups;
+    int rows = entry.rows;
+    if (groups > 1) {  // all have about as many rows
+      rows = share_of(entry.rows, groups);
+      skipped = wide % groups * rows, wide /= groups;
+      rows = max(min(entry.rows - skipped, rows), 0);
+    }
     wide += span * args.width;
-    // The CTAs of a cluster halve what is left, at a whole group of 8 rows.
-    int rows = min(entry.rows - skipped, kConfig.group());
     if constexpr (kConfig.cluster == 2) {
-      const int half = (rows + 15) / 16 * 8;
+      const int half = share_of(rows, 2);
       skipped += rank * half;
       rows = rank == 0 ? min(half, rows) : max(rows - half, 0);
     }

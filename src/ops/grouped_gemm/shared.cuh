@@ -55,7 +55,7 @@ enum class Sum : int {
 struct Config {
   Phase phase;
   int block;    // tokens of a tile at most: 16, 32, 64, 96, 128 or 144
-  int narrow;   // tiles with at most this many tokens have so few columns; `block`: none
+  int narrow;   // tiles with at most this many tokens have so few columns; `block`: all have more
   int cluster;  // CTAs that share weights, each with a block of the expert's tokens: 1 or 2
   int stages;
   Sum sum;

@@ -1,0 +1,84 @@
+#pragma once
+
+#include "device/types.cuh"
+
+// Four-bit weights as the tensor cores' A operand: how a tile holds them, and how they become pairs
+// of bf16 in registers. The integer steps run on the host too, where tests go through every case.
+//
+// A thread has 8 of the 16 x 16 weights that a warp multiplies at a time (m16k16): with lane = 4 g
+// + t, rows g and g + 8, columns 2 t, 2 t + 1 and 8 more. They are four pairs of neighbours:
+//
+//   pair 0: row g   1: row g + 8   2: row g, columns + 8   3: row g + 8, columns + 8
+//
+// A 32-bit word holds a thread's 8 codes, the even column of each pair in its lower half. One mask
+// finds pair 0, and after a shift by 3 or 6 pairs 1 and 2: sign at bit 15, the other three bits at
+// 8..6, where bf16 has them. Those values are 2^-126 times the weights' codes, exactly, subnormals
+// included. The bits that this leaves, 14, 13, 11 and 10, of the words of two neighbouring column
+// groups together hold both their pairs 3.
+
+namespace switchyard::device {
+
+constexpr uint32 kFp4Mask = 0x81C081C0;
+
+/// Codes of two words, as pairs of bf16 that are 2^-126 too small.
+struct Fp4Pairs {
+  uint32 even[4], odd[4];  // of the word of an even and of an odd group of 16 columns
+};
+
+SWITCHYARD_BOTH constexpr Fp4Pairs spread_fp4(uint32 even, uint32 odd) {
+  const uint32 rest =
+      (even << 1 & 0x90009000) | (even >> 7 & 0x00480048) | (odd >> 6 & 0x01B001B0);
+  return {{even & kFp4Mask, even << 3 & kFp4Mask, even << 6 & kFp4Mask, rest & kFp4Mask},
+          {odd & kFp4Mask, odd << 3 & kFp4Mask, odd << 6 & kFp4Mask, rest << 3 & kFp4Mask}};
+}
+
+/// A bit of the word pair.
+struct Fp4Bit {
+  int word;  // 0 even, 1 odd
+  int bit;
+};
+
+/// Where bit `bit` (0 mantissa, 1 and 2 exponent, 3 sign) of a code lies: of the word of column group
+/// `group` % 2, of pair `pair`, of the pair's column `column` (0 or 1).
+SWITCHYARD_BOTH constexpr Fp4Bit place_of(int group, int pair, int column, int bit) {
+  const int base = 16 * column;
+  if (pair < 3) return {group % 2, base + (bit == 3 ? 15 : 6 + bit) - 3 * pair};
+  const int high = group % 2 == 0 ? 13 : 10;  // of two bits; sign and mantissa in the even word
+  return {bit == 3 || bit == 0 ? 0 : 1, base + high + (bit == 3 || bit == 2)};
+}
+
+// --- NVFP4 scales -----------------------------------------------------------------------------
+//
+// E4M3 without a sign, its subnormals normalised: 5 bits of exponent, 3 of mantissa. A shift and an
+// addition make a bf16 that is 2^119 times the scale; with the 2^-126 of the codes, 2^-7 is left,
+// which the expert's factor takes back.
+
+constexpr float kNvfp4Factor = 128;
+constexpr uint8 kZeroScale = 0;  // the block's codes are zeros then
+constexpr uint8 kNanScale = 0xff;
+
+/// Of a scale that is not negative.
+SWITCHYARD_BOTH constexpr uint8 encode_scale(uint8 e4m3) {
+  if (e4m3 == 0) return kZeroScale;
+  if (e4m3 == 0x7f) return kNanScale;
+  int exponent = e4m3 >> 3, mantissa = e4m3 & 7;
+  if (exponent == 0) {
+    for (exponent = 1; mantissa < 8; --exponent) mantissa <<= 1;
+    mantissa &= 7;
+  }
+  return static_cast<uint8>((exponent + 15) << 3 | mantissa);
+}
+SWITCHYARD_BOTH constexpr uint8 decode_scale(uint8 code) {
+  if (code == kZeroScale) return 0;
+  if (code == kNanScale) return 0x7f;
+  int exponent = (code >> 3) - 15, mantissa = code & 7;
+  if (exponent >= 1) return static_cast<uint8>(exponent << 3 | mantissa);
+  for (mantissa |= 8; exponent < 1; ++exponent) mantissa >>= 1;
+  return static_cast<uint8>(mantissa);
+}
+/// A pair of bf16 from the two codes in the low bytes of the halves of `codes`.
+SWITCHYARD_BOTH constexpr uint32 expand_scales(uint32 codes) {
+  return codes * 16 + 0x70007000;
+}
+
+}  // namespace switchyard::device
