@@ -2,6 +2,10 @@
 
 #include "device/types.cuh"
 
+#ifdef __CUDACC__
+#include "device/ptx.cuh"
+#endif
+
 // Four-bit weights as the tensor cores' A operand: how a tile holds them, and how they become pairs
 // of bf16 in registers. The integer steps run on the host too, where tests go through every case.
 //
@@ -26,10 +30,25 @@ struct Fp4Pairs {
 };
 
 SWITCHYARD_BOTH constexpr Fp4Pairs spread_fp4(uint32 even, uint32 odd) {
-  const uint32 rest =
-      (even << 1 & 0x90009000) | (even >> 7 & 0x00480048) | (odd >> 6 & 0x01B001B0);
+  const uint32 rest = (even << 1 & 0x90009000) | (even >> 7 & 0x00480048) | (odd >> 6 & 0x01B001B0);
   return {{even & kFp4Mask, even << 3 & kFp4Mask, even << 6 & kFp4Mask, rest & kFp4Mask},
           {odd & kFp4Mask, odd << 3 & kFp4Mask, odd << 6 & kFp4Mask, rest << 3 & kFp4Mask}};
+}
+
+/// The codes of two neighbouring columns, the even one in the low nibble, as in a pair's register.
+SWITCHYARD_BOTH constexpr uint32 widen_fp4(uint32 codes) {
+  return (codes & 0x8) << 12 | (codes & 0x7) << 6 | (codes & 0x80) << 24 | (codes & 0x70) << 18;
+}
+SWITCHYARD_BOTH constexpr uint32 narrow_fp4(uint32 pair) {
+  return (pair >> 12 & 0x8) | (pair >> 6 & 0x7) | (pair >> 24 & 0x80) | (pair >> 18 & 0x70);
+}
+
+/// The inverse of spread_fp4().
+SWITCHYARD_BOTH constexpr void join_fp4(const Fp4Pairs& pairs, uint32& even, uint32& odd) {
+  const uint32 rest = pairs.even[3] | pairs.odd[3] >> 3;
+  even = pairs.even[0] | pairs.even[1] >> 3 | pairs.even[2] >> 6 | (rest & 0x90009000) >> 1 |
+         (rest & 0x00480048) << 7;
+  odd = pairs.odd[0] | pairs.odd[1] >> 3 | pairs.odd[2] >> 6 | (rest & 0x01B001B0) << 6;
 }
 
 /// A bit of the word pair.
@@ -38,8 +57,8 @@ struct Fp4Bit {
   int bit;
 };
 
-/// Where bit `bit` (0 mantissa, 1 and 2 exponent, 3 sign) of a code lies: of the word of column group
-/// `group` % 2, of pair `pair`, of the pair's column `column` (0 or 1).
+/// Where bit `bit` (0 mantissa, 1 and 2 exponent, 3 sign) of a code lies: of the word of column
+/// group `group` % 2, of pair `pair`, of the pair's column `column` (0 or 1).
 SWITCHYARD_BOTH constexpr Fp4Bit place_of(int group, int pair, int column, int bit) {
   const int base = 16 * column;
   if (pair < 3) return {group % 2, base + (bit == 3 ? 15 : 6 + bit) - 3 * pair};
@@ -80,5 +99,20 @@ SWITCHYARD_BOTH constexpr uint8 decode_scale(uint8 code) {
 SWITCHYARD_BOTH constexpr uint32 expand_scales(uint32 codes) {
   return codes * 16 + 0x70007000;
 }
+
+#ifdef __CUDACC__
+/// The operand registers of two neighbouring groups of 16 columns: the codes' words, and the codes
+/// of the scales of rows g and g + 8 of the first group, then of the second.
+__device__ inline void decode_nvfp4(uint32 even, uint32 odd, uint32 scales, uint32 (&a)[2][4]) {
+  const Fp4Pairs pairs = spread_fp4(even, odd);
+  const uint32 s0 = expand_scales(__byte_perm(scales, 0, 0x4140));
+  const uint32 s1 = expand_scales(__byte_perm(scales, 0, 0x4342));
+#pragma unroll
+  for (int p = 0; p < 4; ++p) {
+    a[0][p] = ptx::multiply_bf16x2(pairs.even[p], p % 2 ? ptx::both_high(s0) : ptx::both_low(s0));
+    a[1][p] = ptx::multiply_bf16x2(pairs.odd[p], p % 2 ? ptx::both_high(s1) : ptx::both_low(s1));
+  }
+}
+#endif
 
 }  // namespace switchyard::device

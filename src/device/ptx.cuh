@@ -105,6 +105,13 @@ __device__ inline void copy_16(uint32 to, const void* from, uint32 bytes) {
                : "memory");
 }
 
+__device__ inline uint4 load_shared_4(uint32 address) {
+  uint4 words;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+               : "r"(address));
+  return words;
+}
 __device__ inline uint2 load_shared_2(uint32 address) {
   uint2 words;
   asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(words.x), "=r"(words.y) : "r"(address));
@@ -220,6 +227,23 @@ __device__ inline float exp2(float x) {
   return y;
 }
 
+__device__ inline uint32 multiply_bf16x2(uint32 a, uint32 b) {
+  uint32 product;
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+  return product;
+}
+/// The lower half of `pair` twice. An operand's modifier, not an instruction.
+__device__ inline uint32 both_low(uint32 pair) {
+  uint32 twice;
+  asm("{ .reg .b16 l, h; mov.b32 {l, h}, %1; mov.b32 %0, {l, l}; }" : "=r"(twice) : "r"(pair));
+  return twice;
+}
+__device__ inline uint32 both_high(uint32 pair) {
+  uint32 twice;
+  asm("{ .reg .b16 l, h; mov.b32 {l, h}, %1; mov.b32 %0, {h, h}; }" : "=r"(twice) : "r"(pair));
+  return twice;
+}
+
 // --- registers --------------------------------------------------------------------------------
 
 /// Of a warpgroup: takes or gives registers, so that every thread has kRegisters [setmaxnreg].
@@ -245,8 +269,8 @@ __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-/// d[64, N] += a[64, 16] b[N, 16]^T, 16-bit floats in shared memory behind descriptors, f32 in
-/// registers; N is 8, 16, 32, 64, 96, 128, 144 or
+/// d[64, N] += a[64, 16] b[N, 16]^T, 16-bit floats in shared memory behind descriptors, or `a` in
+/// registers; f32 in registers; N is 8, 16, 32, 64, 96, 128, 144 or
 /// 256.
 template <int kN, Half kHalf>
 struct Wgmma;
@@ -285,8 +309,8 @@ struct Wgmma;
 #define SWITCHYARD_F48(i) SWITCHYARD_F32(i), SWITCHYARD_F16(i + 32)
 #define SWITCHYARD_F72(i) SWITCHYARD_F64(i), SWITCHYARD_F8(i + 64)
 #define SWITCHYARD_F128(i) SWITCHYARD_F64(i), SWITCHYARD_F64(i + 64)
-/// `a` and `b` are the two operands that follow the kN / 2 accumulators.
-#define SWITCHYARD_WGMMA(N, HALF, TYPE, REGISTERS, a_, b_, FLOATS)                                \
+/// `a_` .. `e_` are the operands that follow the kN / 2 accumulators.
+#define SWITCHYARD_WGMMA(N, HALF, TYPE, REGISTERS, a_, b_, c_, d_, e_, FLOATS)                    \
   template <>                                                                                     \
   struct Wgmma<N, HALF> {                                                                         \
     __device__ static void run(float* d, uint64 a, uint64 b) {                                    \
@@ -295,16 +319,30 @@ struct Wgmma;
                    : FLOATS                                                                       \
                    : "l"(a), "l"(b));                                                             \
     }                                                                                             \
+    __device__ static void run(float* d, const uint32* a, uint64 b) {                             \
+      asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" REGISTERS \
+                   "}, {" a_ ", " b_ ", " c_ ", " d_ "}, " e_ ", 1, 1, 1, 0;"                     \
+                   : FLOATS                                                                       \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                         \
+    }                                                                                             \
   };
-#define SWITCHYARD_WGMMA_ALL(HALF, TYPE)                                              \
-  SWITCHYARD_WGMMA(8, HALF, TYPE, "%0, %1, %2, %3", "%4", "%5", SWITCHYARD_F4(0))     \
-  SWITCHYARD_WGMMA(16, HALF, TYPE, SWITCHYARD_R0, "%8", "%9", SWITCHYARD_F8(0))       \
-  SWITCHYARD_WGMMA(32, HALF, TYPE, SWITCHYARD_R_16, "%16", "%17", SWITCHYARD_F16(0))  \
-  SWITCHYARD_WGMMA(64, HALF, TYPE, SWITCHYARD_R_32, "%32", "%33", SWITCHYARD_F32(0))  \
-  SWITCHYARD_WGMMA(96, HALF, TYPE, SWITCHYARD_R_48, "%48", "%49", SWITCHYARD_F48(0))  \
-  SWITCHYARD_WGMMA(128, HALF, TYPE, SWITCHYARD_R_64, "%64", "%65", SWITCHYARD_F64(0)) \
-  SWITCHYARD_WGMMA(144, HALF, TYPE, SWITCHYARD_R_72, "%72", "%73", SWITCHYARD_F72(0)) \
-  SWITCHYARD_WGMMA(256, HALF, TYPE, SWITCHYARD_R_128, "%128", "%129", SWITCHYARD_F128(0))
+#define SWITCHYARD_WGMMA_ALL(HALF, TYPE)                                                      \
+  SWITCHYARD_WGMMA(8, HALF, TYPE, "%0, %1, %2, %3", "%4", "%5", "%6", "%7", "%8",             \
+                   SWITCHYARD_F4(0))                                                          \
+  SWITCHYARD_WGMMA(16, HALF, TYPE, SWITCHYARD_R0, "%8", "%9", "%10", "%11", "%12",            \
+                   SWITCHYARD_F8(0))                                                          \
+  SWITCHYARD_WGMMA(32, HALF, TYPE, SWITCHYARD_R_16, "%16", "%17", "%18", "%19", "%20",        \
+                   SWITCHYARD_F16(0))                                                         \
+  SWITCHYARD_WGMMA(64, HALF, TYPE, SWITCHYARD_R_32, "%32", "%33", "%34", "%35", "%36",        \
+                   SWITCHYARD_F32(0))                                                         \
+  SWITCHYARD_WGMMA(96, HALF, TYPE, SWITCHYARD_R_48, "%48", "%49", "%50", "%51", "%52",        \
+                   SWITCHYARD_F48(0))                                                         \
+  SWITCHYARD_WGMMA(128, HALF, TYPE, SWITCHYARD_R_64, "%64", "%65", "%66", "%67", "%68",       \
+                   SWITCHYARD_F64(0))                                                         \
+  SWITCHYARD_WGMMA(144, HALF, TYPE, SWITCHYARD_R_72, "%72", "%73", "%74", "%75", "%76",       \
+                   SWITCHYARD_F72(0))                                                         \
+  SWITCHYARD_WGMMA(256, HALF, TYPE, SWITCHYARD_R_128, "%128", "%129", "%130", "%131", "%132", \
+                   SWITCHYARD_F128(0))
 SWITCHYARD_WGMMA_ALL(Half::bf16, "bf16")
 SWITCHYARD_WGMMA_ALL(Half::fp16, "f16")
 

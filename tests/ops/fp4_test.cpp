@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <random>
+#include <vector>
 
 #include "formats/bf16.cuh"
 #include "formats/fp4.cuh"
 #include "formats/fp8.cuh"
+#include "ops/repack/fp4.cuh"
 
 namespace switchyard::device {
 namespace {
@@ -84,13 +87,96 @@ TEST(Fp4, WeightsAreExactInBf16) {
                            formats::decode_e4m3(static_cast<uint8>(scale));
       const auto words = words_with(static_cast<uint8>(code), 0, 3, 1);
       const float spread = half_of(spread_fp4(words[0], words[1]).even[3], 1);
-      const float factor =
-          half_of(expand_scales(encode_scale(static_cast<uint8>(scale))), 0);
+      const float factor = half_of(expand_scales(encode_scale(static_cast<uint8>(scale))), 0);
       const float product = spread * factor * kNvfp4Factor;
       ASSERT_EQ(product, weight);
       ASSERT_EQ(formats::decode_bf16(formats::encode_bf16(spread * factor)), spread * factor);
     }
 }
+
+TEST(Fp4, JoinIsTheInverseOfSpread) {
+  std::mt19937 random(1);
+  for (int i = 0; i < 10000; ++i) {
+    const uint32 even = random(), odd = random();
+    uint32 back[2] = {};
+    join_fp4(spread_fp4(even, odd), back[0], back[1]);
+    ASSERT_EQ(back[0], even);
+    ASSERT_EQ(back[1], odd);
+  }
+  for (uint32 codes = 0; codes < 256; ++codes) ASSERT_EQ(narrow_fp4(widen_fp4(codes)), codes);
+}
+
+using repack::kFp4TileBytes, repack::kFp4Threads, repack::Matrix, repack::RowOrder;
+
+class Fp4Tiles : public testing::TestWithParam<Matrix> {
+ protected:
+  const Matrix m = GetParam();
+  const std::size_t elements = static_cast<std::size_t>(m.out) * static_cast<std::size_t>(m.in);
+  const int count = tile_count(m);
+  std::vector<uint8> codes = std::vector<uint8>(elements / 2),
+                     scales = std::vector<uint8>(elements / 16);
+  alignas(16) std::vector<uint8> tiles = std::vector<uint8>(static_cast<std::size_t>(count) *
+                                                                kFp4TileBytes,
+                                                            0xd5);
+
+  void SetUp() override {
+    std::mt19937 random(7);
+    for (uint8& c : codes) c = static_cast<uint8>(random());
+    for (uint8& s : scales) s = static_cast<uint8>(random() % 0x7f);
+    for (std::size_t i = 0; i < scales.size(); ++i)  // codes of zero scales are zeros
+      if (scales[i] == 0) std::fill_n(codes.begin() + static_cast<std::ptrdiff_t>(8 * i), 8, 0);
+    for (int tile = 0; tile < count; ++tile)
+      for (int thread = 0; thread < kFp4Threads; ++thread)
+        pack_fp4(m, {codes.data(), scales.data()}, tile, thread,
+                 tiles.data() + tile * kFp4TileBytes);
+  }
+};
+
+TEST_P(Fp4Tiles, UnpackReturnsTheBytes) {
+  std::vector<uint8> back_codes(codes.size(), 0xd5), back_scales(scales.size(), 0xd5);
+  for (int tile = 0; tile < count; ++tile)
+    for (int thread = 0; thread < kFp4Threads; ++thread)
+      unpack_fp4(m, tiles.data() + tile * kFp4TileBytes, tile, thread,
+                 {back_codes.data(), back_scales.data()});
+  EXPECT_EQ(back_codes, codes);
+  EXPECT_EQ(back_scales, scales);
+}
+
+/// What a thread of the tensor cores' operand finds, by the layout of PTX: registers a0 .. a3.
+TEST_P(Fp4Tiles, ThreadsFindTheirWeights) {
+  for (int tile = 0; tile < count; ++tile)
+    for (int thread = 0; thread < kFp4Threads; ++thread)
+      for (int half = 0; half < 2; ++half)
+        for (int group = 0; group < 4; ++group) {
+          const auto* words = reinterpret_cast<const uint32*>(tiles.data() + tile * kFp4TileBytes) +
+                              (half * kFp4Threads + thread) * 4 + group / 2 * 2;
+          const Fp4Pairs pairs = spread_fp4(words[0], words[1]);
+          const uint8* stored = tiles.data() + tile * kFp4TileBytes + repack::kFp4Codes +
+                                (thread / 32 * 8 + thread % 32 / 4) * 16 + half * 8 + group * 2;
+          for (int p = 0; p < 4; ++p)
+            for (int c = 0; c < 2; ++c) {
+              const int in_tile = half * 64 + thread / 32 * 16 + thread % 32 / 4 + p % 2 * 8;
+              const int row = source_row(m, tile / column_tiles(m), static_cast<uint32>(in_tile));
+              const int column =
+                  tile % column_tiles(m) * 64 + group * 16 + p / 2 * 8 + thread % 4 * 2 + c;
+              float weight = 0;
+              if (row >= 0 && column < m.in) {
+                const std::int64_t at = std::int64_t{row} * m.in + column;
+                weight = formats::decode_e2m1(formats::nibble(codes.data(), at)) *
+                         formats::decode_e4m3(scales[static_cast<std::size_t>(at / 16)]);
+              }
+              const float found = half_of((group % 2 ? pairs.odd : pairs.even)[p], c) *
+                                  half_of(expand_scales(stored[p % 2]), 0) * kNvfp4Factor;
+              ASSERT_EQ(found, weight) << tile << " " << thread << " " << half << group << p << c;
+            }
+        }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Fp4Tiles,
+                         testing::Values(Matrix{128, 64, RowOrder::plain},
+                                         Matrix{130, 80, RowOrder::plain},
+                                         Matrix{24, 16, RowOrder::plain},
+                                         Matrix{176, 112, RowOrder::gate_up}));
 
 }  // namespace
 }  // namespace switchyard::device

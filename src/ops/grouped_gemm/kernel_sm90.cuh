@@ -12,6 +12,7 @@
 //   limit  tensor cores; memory when experts have few tokens
 #pragma once
 
+#include "device/fp4.cuh"
 #include "device/mma_sm90.cuh"
 #include "device/wait.cuh"
 #include "ops/grouped_gemm/schedule.cuh"
@@ -39,7 +40,7 @@ struct Producer {
 
   __device__ const uint8* weights(const Tile& tile) const {
     return args.weights + (static_cast<int64>(tile.expert) * args.row_tiles + 2 * tile.wide) *
-                              args.k_tiles * Config::kWeightBytes;
+                              args.k_tiles * kConfig.weight_bytes();
   }
 
   /// Weights of one tile leave L2 first; those of several stay.
@@ -49,16 +50,17 @@ struct Producer {
 
   /// Both parts of the weights; of a cluster each CTA loads one for both.
   __device__ void copy_weights(const Tile& tile, const uint8* from, uint64 policy) {
-    const int64 part_bytes = static_cast<int64>(args.k_tiles) * Config::kWeightBytes;
+    const int64 part_bytes = static_cast<int64>(args.k_tiles) * kConfig.weight_bytes();
     if constexpr (kConfig.cluster == 1) {
       for (int part = 0; part < tile.parts; ++part)
-        ptx::copy_bulk_streaming(stage() + part * Config::kWeightBytes, from + part * part_bytes,
-                                 Config::kWeightBytes, full(), policy);
+        ptx::copy_bulk_streaming(stage() + kConfig.token_bytes() + part * kConfig.weight_bytes(),
+                                 from + part * part_bytes, kConfig.weight_bytes(), full(), policy);
     } else {
       const int part = static_cast<int>(ptx::cluster_rank());
       if (part < tile.parts)
-        ptx::copy_bulk_multicast(stage() + part * Config::kWeightBytes, from + part * part_bytes,
-                                 Config::kWeightBytes, full(), 3, policy);
+        ptx::copy_bulk_multicast(stage() + kConfig.token_bytes() + part * kConfig.weight_bytes(),
+                                 from + part * part_bytes, kConfig.weight_bytes(), full(), 3,
+                                 policy);
     }
   }
 
@@ -69,8 +71,7 @@ struct Producer {
     constexpr int kPasses = (kConfig.block + 15) / 16;
     constexpr uint32 kNone = ~0u;
     const int chunk = thread % 8;
-    const uint32 at =
-        2 * Config::kWeightBytes + (thread / 8) * 128 + ((chunk ^ (thread / 8 % 8)) << 4);
+    const uint32 at = (thread / 8) * 128 + ((chunk ^ (thread / 8 % 8)) << 4);
     Schedule<kConfig> schedule(args);
     int next_token[kPasses];  // loaded while this tile is copied
     Tile tile, next;
@@ -97,10 +98,10 @@ struct Producer {
       const uint64 policy = policy_of(tile);
       int column = chunk * 8;
       for (int k = 0; k < args.k_tiles;
-           ++k, column += Config::kDepth, from += Config::kWeightBytes) {
+           ++k, column += Config::kDepth, from += kConfig.weight_bytes()) {
         wait_empty();
         if (thread == 0) {
-          ptx::mbarrier_arrive_expect(full(), tile.parts * Config::kWeightBytes);
+          ptx::mbarrier_arrive_expect(full(), tile.parts * kConfig.weight_bytes());
           copy_weights(tile, from, policy);
         }
         const bool inside = column < args.hidden;
@@ -145,12 +146,12 @@ struct Producer {
       const uint8* tokens =
           reinterpret_cast<const uint8*>(args.act) + static_cast<int64>(tile.row) * 128;
       const uint32 bytes = (tile.rows + 7) / 8 * 1024;
-      for (int k = 0; k < args.k_tiles; ++k, from += Config::kWeightBytes, tokens += act_tile) {
+      for (int k = 0; k < args.k_tiles; ++k, from += kConfig.weight_bytes(), tokens += act_tile) {
         wait_empty();
-        ptx::mbarrier_arrive_expect(full(), tile.parts * Config::kWeightBytes + bytes);
+        ptx::mbarrier_arrive_expect(full(), tile.parts * kConfig.weight_bytes() + bytes);
         copy_weights(tile, from, policy);
         if (first && k == 0) ptx::wait_previous_kernel();  // FC1 writes `act`
-        if (bytes) ptx::copy_bulk(stage() + 2 * Config::kWeightBytes, tokens, bytes, full());
+        if (bytes) ptx::copy_bulk(stage(), tokens, bytes, full());
         cursor.advance();
       }
       if (tile.rows > 0) copy_rows(tile, rows, slot, first), first = false;
@@ -198,24 +199,59 @@ struct Consumer {
     for (int k = 0; k < args.k_tiles; ++k) {
       ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
       if constexpr (kConfig.phase == Phase::fc1) ptx::fence_proxy_async();
-      const uint32 stage = ring.data + cursor.stage * kConfig.stage_bytes();
-      const uint64 a = device::operand(stage + warpgroup() * Config::kWeightBytes);
-      const uint64 b = device::operand(stage + 2 * Config::kWeightBytes);
-      constexpr int kHalf = Config::kWeightBytes / 2 / 16;  // in units of the descriptor
-      ptx::wgmma_fence();
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        device::wgmma<kN, kConfig.half>(acc.half[0], a + 2 * i, b + 2 * i);
-        device::wgmma<kN, kConfig.half>(acc.half[1], a + kHalf + 2 * i, b + 2 * i);
-      }
-      ptx::wgmma_commit();
-      ptx::wgmma_wait<1>();
-      if (previous >= 0) release(previous);
+      const uint32 tokens = ring.data + cursor.stage * kConfig.stage_bytes();
+      const uint32 weights = tokens + kConfig.token_bytes() + warpgroup() * kConfig.weight_bytes();
+      if constexpr (kConfig.weights == Weights::half)
+        step(acc, weights, device::operand(tokens), previous);
+      else
+        packed_step(acc, weights, device::operand(tokens), previous);
       previous = cursor.stage;
       cursor.advance();
     }
     ptx::wgmma_wait<0>();
     release(previous);
+  }
+
+  /// One stage's products, under way on return; those of the stage before are done, and it is free.
+  template <int kN>
+  __device__ void step(Accumulators<kN>& acc, uint32 weights, uint64 b, int previous) {
+    const uint64 a = device::operand(weights);
+    constexpr int kHalf = kConfig.weight_bytes() / 2 / 16;  // in units of the descriptor
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      device::wgmma<kN, kConfig.half>(acc.half[0], a + 2 * i, b + 2 * i);
+      device::wgmma<kN, kConfig.half>(acc.half[1], a + kHalf + 2 * i, b + 2 * i);
+    }
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<1>();
+    if (previous >= 0) release(previous);
+  }
+
+  /// The same with weights that are decoded on the way: 64 rows of 32 columns while the last are
+  /// multiplied, from other registers.
+  template <int kN>
+  __device__ void packed_step(Accumulators<kN>& acc, uint32 weights, uint64 b, int previous) {
+    const uint32 codes = weights + thread % 128 * 16;
+    const uint32 scales =
+        weights + Config::kRows * Config::kDepth / 2 + (thread % 128 / 32 * 8 + lane() / 4) * 16;
+    const uint4 s = ptx::load_shared_4(scales);
+    const uint4 words[2] = {ptx::load_shared_4(codes), ptx::load_shared_4(codes + 128 * 16)};
+#pragma unroll
+    for (int part = 0; part < 4; ++part) {
+      const int m = part % 2, columns = part / 2;  // half of the rows, 32 columns
+      uint32 a[2][4];
+      device::decode_nvfp4(columns ? words[m].z : words[m].x, columns ? words[m].w : words[m].y,
+                           columns ? (m ? s.w : s.y) : (m ? s.z : s.x), a);
+      ptx::wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        device::wgmma<kN, kConfig.half>(acc.half[m], static_cast<const uint32*>(a[i]),
+                                        b + 2 * (2 * columns + i));
+      ptx::wgmma_commit();
+      ptx::wgmma_wait<1>();
+      if (part == 0 && previous >= 0) release(previous);
+    }
   }
 
   /// Lets a tile pass that has nothing for this warpgroup.

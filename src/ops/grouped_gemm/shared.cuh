@@ -62,19 +62,27 @@ struct Config {
   device::ActivationCode activation;
   bool bias;
   bool weight_on_input;  // the router weight multiplies the expert's input, not its output
-  Half half;
+  Half half;             // tokens, and weights unless they are packed
+  Weights weights;
   friend bool operator==(const Config&, const Config&) = default;
 
   static constexpr int kRows = 128;  // weight rows a tile of ops/repack: those of a warpgroup
   static constexpr int kWide = 2 * kRows;
   static constexpr int kDepth = 64;  // columns of K a tile: 128 bytes
-  static constexpr int kWeightBytes = kRows * kDepth * 2;
+  /// Of a tile of ops/repack; packed ones end with their scales.
+  constexpr int weight_bytes() const {
+    return weights == Weights::half ? kRows * kDepth * 2 : kRows * kDepth / 2 + kRows * kDepth / 16;
+  }
   /// Copy warps, two consumer warpgroups and, in FC2, storers.
   constexpr int threads() const { return phase == Phase::fc1 ? 384 : 512; }
   /// Tokens of an entry of the list of blocks.
   constexpr int group() const { return block * cluster; }
   constexpr int act_rows() const { return device::is_gated(activation) ? kRows / 2 : kRows; }
-  constexpr int stage_bytes() const { return 2 * kWeightBytes + block * kDepth * 2; }
+  constexpr int token_bytes() const { return block * kDepth * 2; }
+  /// Tokens, then both parts of the weights.
+  constexpr int stage_bytes() const {
+    return (token_bytes() + 2 * weight_bytes() + 1023) / 1024 * 1024;
+  }
   /// FC2: token and scale of a tile's rows, for two tiles.
   constexpr int row_bytes() const { return phase == Phase::fc1 ? 0 : block * 8; }
   constexpr int smem_bytes() const { return 1024 + stages * stage_bytes() + 2 * row_bytes(); }
