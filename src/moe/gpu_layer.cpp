@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "ops/repack/fp4.cuh"
 #include "ops/repack/upload.h"
 
 namespace switchyard::moe {
@@ -44,6 +45,7 @@ class Uploader {
   /// The experts of `routed`, then the parts of `shared`, in tiles.
   cuda::DeviceBuffer tiles(const ExpertMatrix& routed, const ExpertMatrix& shared,
                            const repack::Matrix& one, Split split) {
+    if (shape_.weights == Weights::nvfp4) return packed_tiles(routed, one);
     const auto size = static_cast<std::size_t>(repack::tiled_bytes(one));
     cuda::DeviceBuffer buffer(context_, size * static_cast<std::size_t>(shape_.lists()));
     const repack::Gpu gpu{context_, stream_, loader_};
@@ -61,14 +63,29 @@ class Uploader {
 
   cuda::DeviceBuffer values(const std::vector<float>& v) { return bytes(v.data(), v.size() * 4); }
 
+  /// [lists, 2]: what the products of a packed matrix's parts are multiplied by.
+  cuda::DeviceBuffer factors(const ExpertMatrix& m) {
+    if (shape_.weights == Weights::half) return {};
+    const auto parts = static_cast<std::size_t>(m.global_scale.shape()[1]);
+    std::vector<float> all;
+    for (std::size_t e = 0; e < static_cast<std::size_t>(shape_.locals); ++e)
+      for (std::size_t part = 0; part < 2; ++part)
+        all.push_back(m.global_scale.as<float>()[e * parts + std::min(part, parts - 1)] *
+                      device::kNvfp4Factor);
+    return values(all);
+  }
+
   /// RowNorm of every list's `tiles`.
   cuda::DeviceBuffer norms(const cuda::DeviceBuffer& tiles, const repack::Matrix& one,
+                           const cuda::DeviceBuffer& factors,
                            const std::vector<float>& largest_bias) {
     std::vector<float> empty;
     for (const float bias : largest_bias) empty.insert(empty.end(), {0, bias});
     cuda::DeviceBuffer buffer = values(empty);
-    repack::enqueue_norms({context_, stream_, loader_}, one, shape_.lists(), shape_.half,
-                          tiles.data(), buffer.as<float>());
+    repack::enqueue_norms(
+        {context_, stream_, loader_}, one, shape_.lists(),
+        {.half = shape_.half, .weights = shape_.weights, .factors = factors.as<float>()},
+        tiles.data(), buffer.as<float>());
     stream_.synchronize();
     return buffer;
   }
@@ -97,6 +114,18 @@ class Uploader {
   }
 
  private:
+  cuda::DeviceBuffer packed_tiles(const ExpertMatrix& m, const repack::Matrix& one) {
+    cuda::DeviceBuffer buffer(context_, static_cast<std::size_t>(repack::tile_count(one)) *
+                                            repack::kFp4TileBytes *
+                                            static_cast<std::size_t>(shape_.locals));
+    const auto whole = [](const Tensor& t) {
+      return std::span(t.as<std::byte>(), static_cast<std::size_t>(t.bytes()));
+    };
+    repack::upload_nvfp4({context_, stream_, loader_}, one, shape_.locals, whole(m.elements),
+                         whole(m.scales), buffer.data());
+    return buffer;
+  }
+
   /// Row `i` of a part's gate_up, as a row of the whole shared expert; -1 beyond it.
   std::int64_t shared_row(int i, int part) const {
     const int own = shape_.config.intermediate, whole = shape_.config.shared_intermediate;
@@ -135,6 +164,11 @@ std::optional<std::string> declines(const MoeConfig& config, const MoeWeights& w
     if (m->format != gate_up.format)
       return fmt::format("weights: GPU kernels take one format for all, got {} and {}",
                          to_string(gate_up.format), to_string(m->format));
+    // A sign of a scale, or NaN, would be lost.
+    if (m->format == weight_format("nvfp4") &&
+        std::any_of(m->scales.as<std::uint8_t>(), m->scales.as<std::uint8_t>() + m->scales.bytes(),
+                    [](std::uint8_t scale) { return scale > 0x7e; }))
+      return "weights: GPU kernels take nvfp4 scales from 0 to 448, got a negative one or NaN";
     if (m->input_factor || m->group_of_column)
       return "weights: factors and orders of input columns have no GPU kernel";
   }
@@ -149,9 +183,9 @@ std::optional<std::string> declines(const MoeConfig& config, const MoeWeights& w
 
 std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFormat& format,
                                         int locals, GpuShape& shape) {
-  const bool fp16 = format == weight_format("fp16");
-  if (!fp16 && format != weight_format("bf16"))
-    return fmt::format("weights: GPU kernels take bf16 and fp16, got {}", to_string(format));
+  const bool fp16 = format == weight_format("fp16"), nvfp4 = format == weight_format("nvfp4");
+  if (!fp16 && !nvfp4 && format != weight_format("bf16"))
+    return fmt::format("weights: GPU kernels take bf16, fp16 and nvfp4, got {}", to_string(format));
   const auto act = fp16 ? ActivationFormat::fp16 : ActivationFormat::bf16;
   if (config.act != act)
     return fmt::format("act: with {} weights GPU kernels take {}, got {}", to_string(format),
@@ -159,12 +193,15 @@ std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFor
   if (config.latent > 0) return "latent: the projections have no GPU kernel";
   if (config.routing.zero_experts > 0) return "zero_experts: they have no GPU kernel";
   if (config.dense) return "dense: GPU kernels visit chosen experts alone, the sums are the same";
+  if (nvfp4 && config.shared_intermediate > 0)
+    return "shared: a shared expert of nvfp4 weights has no GPU kernel";
   if (config.shared_intermediate > 0 && config.router_weight_on_input)
     return "shared: a shared expert beside router weights on the input has no GPU kernel";
   shape = {.config = config,
            .locals = locals,
            .shared = ceil_div(config.shared_intermediate, config.intermediate),
            .half = fp16 ? Half::fp16 : Half::bf16,
+           .weights = nvfp4 ? Weights::nvfp4 : Weights::half,
            .activation = static_cast<device::ActivationCode>(config.activation.kind),
            .bias = false};
   return std::nullopt;
@@ -201,7 +238,9 @@ GpuLayer::GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordin
       largest = std::max(largest, std::abs(bias[i]));
     }
   }
-  down_norms = upload.norms(down, down_matrix, largest_bias);
+  gate_up_factors = upload.factors(e.gate_up);
+  down_factors = upload.factors(e.down);
+  down_norms = upload.norms(down, down_matrix, down_factors, largest_bias);
   correction = upload.tensor(weights.correction_bias);
   hash_table = upload.tensor(weights.hash_table);
   if (weights.hash_table) vocabulary = static_cast<int>(weights.hash_table.shape()[0]);

@@ -30,6 +30,7 @@ grouped_gemm::GpuProblem grouped_problem(const GpuShape& s, int tokens) {
           .lists = s.lists(),
           .slots_a_token = s.slots_a_token(),
           .half = s.half,
+          .weights = s.weights,
           .activation = s.activation,
           .bias = s.bias,
           .weight_on_input = s.config.router_weight_on_input};
@@ -50,6 +51,11 @@ route::GpuProblem route_problem(const GpuShape& s, int tokens, int block) {
 /// Matrices [I, H] of FC1: gate and up, or up alone.
 int fc1_matrices(const GpuShape& s) {
   return device::is_gated(s.activation) ? 2 : 1;
+}
+
+/// Bytes of a weight.
+double weight_size(const GpuShape& s) {
+  return s.weights == Weights::half ? 2 : 0.5625;
 }
 
 /// Experts that `tokens` tokens reach if each of them is as likely.
@@ -153,7 +159,7 @@ class Planner {
   }
 
   std::int64_t weight_bytes(int matrices) const {
-    return static_cast<std::int64_t>(reached(shape_, tokens_) * 2.0 * matrices *
+    return static_cast<std::int64_t>(reached(shape_, tokens_) * weight_size(shape_) * matrices *
                                      shape_.config.hidden * shape_.config.intermediate);
   }
   std::int64_t token_bytes() const { return std::int64_t{tokens_} * shape_.config.hidden * 4; }
@@ -200,7 +206,9 @@ std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
                                        std::vector<std::string>& declined) {
   std::vector<GpuExperts> all;
   const fused_moe::Problem fused = fused_problem(shape, tokens);
-  if (const auto reason = fused_moe::declines(fused, device)) {
+  if (shape.weights != Weights::half) {
+    declined.push_back("fused_moe takes 16-bit weights");
+  } else if (const auto reason = fused_moe::declines(fused, device)) {
     declined.push_back(*reason);
   } else {
     for (const auto& config : fused_moe::candidates(fused, device))

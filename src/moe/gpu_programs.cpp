@@ -56,8 +56,10 @@ GpuPlan plan_problem(const MoeProblem& problem, const cuda::DeviceInfo& device) 
 
 std::vector<jit::Program> gpu_programs(const MoeProblem& problem, int sm) {
   const Half half = problem.format == weight_format("fp16") ? Half::fp16 : Half::bf16;
-  std::vector<jit::Program> all = {repack::program({.direction = repack::Direction::pack}, sm),
-                                   repack::norm_program(half, sm)};
+  const bool nvfp4 = problem.format == weight_format("nvfp4");
+  std::vector<jit::Program> all = {
+      nvfp4 ? repack::fp4_program(sm) : repack::program({.direction = repack::Direction::pack}, sm),
+      repack::norm_program(half, nvfp4 ? Weights::nvfp4 : Weights::half, sm)};
   for (jit::Program& p : programs(plan_problem(problem, any_device(sm)), sm))
     all.push_back(std::move(p));
   return all;

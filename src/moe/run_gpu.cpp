@@ -134,6 +134,7 @@ class Call {
     const DeviceBuffer& bias = fc1 ? layer_.gate_up_bias : layer_.down_bias;
     return {.weights = weights.as<unsigned char>(),
             .bias = bias.as<float>(),
+            .factors = (fc1 ? layer_.gate_up_factors : layer_.down_factors).as<float>(),
             .norms = layer_.down_norms.as<grouped_gemm::RowNorm>(),
             .lists = lists(),
             .token_count = b_.token_count.as<int>(),

@@ -67,7 +67,10 @@ INSTANTIATE_TEST_SUITE_P(
         "moe t300 h320 i160 e8 k2 bf16 swiglu_oai topk_softmax bias routing_load=hot",
         "moe t700 h256 i64 e300 k8 bf16 swiglu sigmoid_bias shared=64",
         "moe t1500 h128 i64 e8 k2 bf16 swiglu softmax_renormalize",
-        "moe t2100 h256 i64 e16 k4 fp16 act=fp16 geglu topk_softmax"));
+        "moe t2100 h256 i64 e16 k4 fp16 act=fp16 geglu topk_softmax",
+        "moe t9 h128 i64 e8 k2 nvfp4 act=bf16 swiglu softmax_renormalize",
+        "moe t300 h208 i96 e16 k4 nvfp4 act=bf16 swiglu_oai topk_softmax bias",
+        "moe t700 h320 i176 e16 k4 nvfp4 act=bf16 relu2 sigmoid_bias"));
 
 /// Batches of the small kernel and of the large one.
 constexpr const char* kSmallAndLarge[] = {

@@ -277,6 +277,10 @@ struct Consumer {
     uint16* first;  // j = 0
     float gate_bias, up_bias;
   };
+  static constexpr bool kPacked = kConfig.weights != Weights::half;
+  __device__ float2 factors(const Tile& tile) const {
+    return kPacked ? reinterpret_cast<const float2*>(args.factors)[tile.expert] : float2{1, 1};
+  }
   /// Of 8 columns the one that pair_up() leaves to this lane.
   __device__ int own_column() const {
     return lane() % 4 * 2 + lane() / 4 % 2;
@@ -302,9 +306,10 @@ struct Consumer {
 
   /// Of column c of 8 (0 or 1: this lane's). Beyond I weights are zeros, and every activation of 0
   /// is 0.
-  __device__ float activate(const float* values, const Outputs& o, const Tile& tile,
+  __device__ float activate(const float* values, float2 factor, const Outputs& o, const Tile& tile,
                             int column) const {
     float gate = values[0], up = kGated ? values[2] : 0;
+    if constexpr (kPacked) gate *= factor.x, up *= factor.y;
     if constexpr (kConfig.weight_on_input) {
       const float weight = column < tile.rows ? args.lists.row_weight[tile.row + column] : 0;
       gate *= weight, up *= weight;
@@ -319,6 +324,7 @@ struct Consumer {
 #pragma unroll
     for (int p = 0; p < 2 * kParts; ++p) to[p] = outputs(tile, p / kParts, p % kParts);
     const RowNorm norm = args.norms[tile.expert];
+    const float2 factor = factors(tile);
     Accumulators<kN> acc;
     multiply(acc);
 #pragma unroll
@@ -329,8 +335,8 @@ struct Consumer {
       for (int p = 0; p < 2 * kParts; ++p) {
         const float* values = acc.half[p / kParts] + j * 4 + 2 * (p % kParts);
         const int even = j * 8 + lane() % 4 * 2;
-        const uint32 two = pair_up(activate(values, to[p], tile, even),
-                                   activate(values + 1, to[p], tile, even + 1));
+        const uint32 two = pair_up(activate(values, factor, to[p], tile, even),
+                                   activate(values + 1, factor, to[p], tile, even + 1));
         largest = ptx::max_u16x2(largest, two & 0x7fff7fffu);
         if (column < tile.rows) *reinterpret_cast<uint32*>(to[p].first + j * 512) = two;
       }
@@ -360,6 +366,7 @@ struct Consumer {
         if (h < args.hidden)
           bias[i / 2][i % 2] = args.bias[static_cast<int64>(tile.expert) * args.hidden + h];
       }
+    const float factor = factors(tile).x;
     Accumulators<kN> acc;
     multiply(acc);
     ring.wait(rows.full + 8 * slot.stage, slot.phase);
@@ -381,7 +388,8 @@ struct Consumer {
 #pragma unroll
         for (int m = 0; m < 2; ++m) {
           const float* values = acc.half[m] + j * 4 + c;
-          add(to + group(m) * 8, (values[0] + bias[m][0]) * by, (values[2] + bias[m][1]) * by);
+          add(to + group(m) * 8, (values[0] * factor + bias[m][0]) * by,
+              (values[2] * factor + bias[m][1]) * by);
         }
       }
     }

@@ -16,9 +16,9 @@ constexpr int kSpansInFlight = 4, kSpansAtLeast = 8;
 constexpr int kMaxStages = 8;
 constexpr int kStatic = 512;  // barriers and such
 
-int stages(int block, const cuda::DeviceInfo& device) {
-  const int stage = 2 * Config::kWeightBytes + block * Config::kDepth * 2;
-  return std::min(kMaxStages, (device.smem_per_block - 1024 - kStatic - 2 * 8 * block) / stage);
+int stages(const Config& c, const cuda::DeviceInfo& device) {
+  const int other = 1024 + kStatic + 16 * c.block;  // alignment, barriers, what rows() takes
+  return std::min(kMaxStages, (device.smem_per_block - other) / c.stage_bytes());
 }
 
 /// Wide spans read a row's activations less often, narrow ones leave less to store at the end.
@@ -50,16 +50,18 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
   for (const int cluster : {1, 2}) {
     for (const int& block : kBlocks) {
       if (cluster > 1 && block < 64) continue;  // two more blocks are better than one of each CTA
-      const Config c = {.phase = Phase::fc1,
-                        .block = block,
-                        .narrow = &block == kBlocks ? block : *(&block - 1),
-                        .cluster = cluster,
-                        .stages = stages(block, device),
-                        .sum = Sum::exact,
-                        .activation = p.activation,
-                        .bias = p.bias,
-                        .weight_on_input = p.weight_on_input,
-                        .half = p.half};
+      Config c = {.phase = Phase::fc1,
+                  .block = block,
+                  .narrow = &block == kBlocks ? block : *(&block - 1),
+                  .cluster = cluster,
+                  .stages = 0,
+                  .sum = Sum::exact,
+                  .activation = p.activation,
+                  .bias = p.bias,
+                  .weight_on_input = p.weight_on_input,
+                  .half = p.half,
+                  .weights = p.weights};
+      c.stages = stages(c, device);
       GpuConfigs pair = {.fc1 = c, .fc2 = c, .spans = spans_of(p)};
       pair.fc2.phase = Phase::fc2;
       pair.fc2.activation = device::ActivationCode::identity;
@@ -67,9 +69,9 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
     }
   }
   // Clocks of a step: the tensor cores take 8 a column, the SM's port to L2 about 32 bytes a clock.
-  const auto clocks = [](int columns, int cluster) {
+  const auto clocks = [](const Config& c, int columns) {
     return std::max(8.0 * columns,
-                    (2.0 * Config::kWeightBytes / cluster + 2.0 * Config::kDepth * columns) / 32);
+                    (2.0 * c.weight_bytes() / c.cluster + 2.0 * Config::kDepth * columns) / 32);
   };
   const auto cost = [&](const GpuConfigs& c) {
     const Config& f = c.fc1;
@@ -78,7 +80,7 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
     for (const double rows : {mean - std::sqrt(mean), mean, mean + std::sqrt(mean)}) {
       const double groups = std::max(1.0, std::ceil(rows / f.group()));
       const double tile = rows / groups / f.cluster;
-      sum += groups * f.cluster * clocks(tile <= f.narrow ? f.narrow : f.block, f.cluster);
+      sum += groups * f.cluster * clocks(f, tile <= f.narrow ? f.narrow : f.block);
     }
     return sum;
   };
@@ -99,10 +101,11 @@ jit::Program program(const Config& c, int sm) {
               fmt::format("switchyard::grouped_gemm::kernel<switchyard::grouped_gemm::Config{{"
                           "switchyard::grouped_gemm::Phase({}), {}, {}, {}, {}, "
                           "switchyard::grouped_gemm::Sum({}), "
-                          "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({})}}>",
+                          "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({}), "
+                          "switchyard::Weights({})}}>",
                           static_cast<int>(c.phase), c.block, c.narrow, c.cluster, c.stages,
                           static_cast<int>(c.sum), static_cast<int>(c.activation), c.bias,
-                          c.weight_on_input, static_cast<int>(c.half)),
+                          c.weight_on_input, static_cast<int>(c.half), static_cast<int>(c.weights)),
           .arch = jit::architecture(sm),
           .options = {}};
 }

@@ -21,6 +21,7 @@ struct RowNorm {
 struct Args {
   const uint8* weights;  // [L, row_tiles, k_tiles] tiles
   const float* bias;     // [L, 2I], [L, I] without a gate, or [L, H]  if Config::bias
+  const float* factors;  // [L, 2]  of packed weights: gate and up, or the same twice
   const RowNorm* norms;  // [L]  of the down projection
   device::Lists lists;
   const int* token_count;  // [1] or null: T on the device, at most token_limit

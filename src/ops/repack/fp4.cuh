@@ -26,6 +26,13 @@ struct Fp4Rows {
   uint8* scales;  // [out, in / 16]  E4M3
 };
 
+/// The only parameter of the packing kernel.
+struct Fp4Args {
+  Fp4Rows rows;  // of E experts
+  uint8* tiles;  // [E, tile_count(matrix), kFp4TileBytes]
+  Matrix matrix;
+};
+
 /// What thread `thread` has of one half of a tile: 16 bytes of codes a row are 32 of its columns.
 struct Fp4Place {
   int rows[2];  // of the matrix; -1 beyond it

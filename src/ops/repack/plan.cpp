@@ -13,7 +13,19 @@ jit::Program program(const Config& c, int sm) {
           .options = {}};
 }
 
-jit::Program norm_program(Half half, int sm) {
+jit::Program fp4_program(int sm) {
+  return {.file = "ops/repack/fp4_kernel.cuh",
+          .instance = "switchyard::repack::pack_nvfp4",
+          .arch = jit::architecture(sm),
+          .options = {}};
+}
+
+jit::Program norm_program(Half half, Weights weights, int sm) {
+  if (weights == Weights::nvfp4)
+    return {.file = "ops/repack/fp4_kernel.cuh",
+            .instance = "switchyard::repack::norm_nvfp4",
+            .arch = jit::architecture(sm),
+            .options = {}};
   return {.file = "ops/repack/norm.cuh",
           .instance =
               fmt::format("switchyard::repack::norm<switchyard::Half({})>", static_cast<int>(half)),

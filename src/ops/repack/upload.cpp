@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/thread_pool.h"
+#include "ops/repack/fp4.cuh"
 #include "ops/repack/plan.h"
 
 namespace switchyard::repack {
@@ -85,18 +86,21 @@ void enqueue_unpack(const Gpu& gpu, const Matrix& matrix, int experts, const std
                arguments(matrix, rows, tiles), gpu.stream.get());
 }
 
-void enqueue_norms(const Gpu& gpu, const Matrix& matrix, int experts, Half half,
+void enqueue_norms(const Gpu& gpu, const Matrix& matrix, int experts, const Norms& kind,
                    const std::byte* tiles, float* norms) {
   const cuda::Current current(gpu.context);
-  jit::enqueue(jit::Launch{.kernel = gpu.loader.kernel(norm_program(half, gpu.context.info().sm)),
+  jit::enqueue(jit::Launch{.kernel = gpu.loader.kernel(
+                               norm_program(kind.half, kind.weights, gpu.context.info().sm)),
                            .grid = {static_cast<unsigned>(ceil_div(matrix.out, kTileRows)),
                                     static_cast<unsigned>(experts)},
-                           .block = {Config::kThreads},
+                           .block = {static_cast<unsigned>(
+                               kind.weights == Weights::half ? Config::kThreads : kFp4Threads)},
                            .cluster = {},
                            .smem_bytes = 0,
                            .overlap_previous = false},
                NormArgs{.tiles = reinterpret_cast<const Chunk*>(tiles),
                         .norms = reinterpret_cast<uint32*>(norms),
+                        .factors = kind.factors,
                         .column_tiles = column_tiles(matrix)},
                gpu.stream.get());
 }
@@ -115,6 +119,37 @@ void upload(const Gpu& gpu, const Matrix& matrix, int experts, std::span<const s
   for (; !rows.empty(); rows = rows.subspan(expert_bytes), tiles += tiled_bytes(matrix)) {
     bounce.copy(staging.data(), rows.first(expert_bytes), gpu.stream.get());
     jit::enqueue(pack, arguments(matrix, staging.data(), tiles), gpu.stream.get());
+  }
+  gpu.stream.synchronize();
+}
+
+void upload_nvfp4(const Gpu& gpu, const Matrix& matrix, int experts,
+                  std::span<const std::byte> codes, std::span<const std::byte> scales,
+                  std::byte* tiles) {
+  const auto elements = static_cast<std::size_t>(matrix.out) * static_cast<std::size_t>(matrix.in);
+  const std::size_t code_bytes = elements / 2, scale_bytes = elements / kFp4Block;
+  SWITCHYARD_ASSERT(codes.size() == code_bytes * static_cast<std::size_t>(experts));
+  SWITCHYARD_ASSERT(scales.size() == scale_bytes * static_cast<std::size_t>(experts));
+  if (codes.empty()) return;
+  const cuda::Current current(gpu.context);
+  const jit::Launch pack{.kernel = gpu.loader.kernel(fp4_program(gpu.context.info().sm)),
+                         .grid = {static_cast<unsigned>(tile_count(matrix))},
+                         .block = {kFp4Threads},
+                         .cluster = {},
+                         .smem_bytes = 0,
+                         .overlap_previous = false};
+  Bounce bounce(gpu.context, code_bytes);
+  const cuda::DeviceBuffer staging(gpu.context, code_bytes + scale_bytes);
+  auto* staged = staging.as<uint8>();
+  for (; !codes.empty(); codes = codes.subspan(code_bytes), scales = scales.subspan(scale_bytes)) {
+    bounce.copy(staging.data(), codes.first(code_bytes), gpu.stream.get());
+    bounce.copy(staging.data() + code_bytes, scales.first(scale_bytes), gpu.stream.get());
+    jit::enqueue(pack,
+                 Fp4Args{.rows = {.codes = staged, .scales = staged + code_bytes},
+                         .tiles = reinterpret_cast<uint8*>(tiles),
+                         .matrix = matrix},
+                 gpu.stream.get());
+    tiles += static_cast<std::ptrdiff_t>(tile_count(matrix)) * kFp4TileBytes;
   }
   gpu.stream.synchronize();
 }

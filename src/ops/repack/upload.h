@@ -34,7 +34,18 @@ void enqueue_unpack(const Gpu& gpu, const Matrix& matrix, int experts, const std
 
 /// norms[2 e] = the largest sum of absolute values of a row of expert e, f32, NaN if one is there;
 /// enqueued. `norms` is zero before.
-void enqueue_norms(const Gpu& gpu, const Matrix& matrix, int experts, Half half,
+struct Norms {
+  Half half;
+  Weights weights;
+  const float* factors;  ///< [E, 2] on the device; of packed weights
+};
+void enqueue_norms(const Gpu& gpu, const Matrix& matrix, int experts, const Norms& kind,
                    const std::byte* tiles, float* norms);
+
+/// NVFP4 from host memory: codes [E, out, in / 2] and scales [E, out, in / 16], complete on return.
+/// Takes the device memory of one expert besides `tiles`.
+void upload_nvfp4(const Gpu& gpu, const Matrix& matrix, int experts,
+                  std::span<const std::byte> codes, std::span<const std::byte> scales,
+                  std::byte* tiles);
 
 }  // namespace switchyard::repack

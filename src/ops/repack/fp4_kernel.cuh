@@ -1,0 +1,60 @@
+// NVFP4 weights of E experts, as checkpoints have them -> tiles; and norms of the tiles.
+//
+//   grid   {tiles of one expert, E}  or  {row tiles, E}   block  128
+//   reads and writes each byte once; a thread's bytes of a row come from L1
+#pragma once
+
+#include "device/ptx.cuh"
+#include "ops/repack/fp4.cuh"
+
+namespace switchyard::repack {
+
+__global__ void __launch_bounds__(kFp4Threads) pack_nvfp4(const __grid_constant__ Fp4Args args) {
+  const Matrix& m = args.matrix;
+  const int64 expert = blockIdx.y, elements = static_cast<int64>(m.out) * m.in;
+  __shared__ alignas(16) uint8 tile[kFp4TileBytes];
+  pack_fp4(m,
+           {args.rows.codes + expert * (elements / 2),
+            args.rows.scales + expert * (elements / kFp4Block)},
+           static_cast<int>(blockIdx.x), static_cast<int>(threadIdx.x), tile);
+  __syncthreads();
+  auto* to =
+      reinterpret_cast<uint4*>(args.tiles + (expert * gridDim.x + blockIdx.x) * kFp4TileBytes);
+  for (uint32 i = threadIdx.x; i < kFp4TileBytes / sizeof(uint4); i += kFp4Threads)
+    to[i] = reinterpret_cast<const uint4*>(tile)[i];
+}
+
+/// norms[2 e] = the largest sum of a row's absolute values, times the expert's factor.
+__global__ void __launch_bounds__(kFp4Threads) norm_nvfp4(const __grid_constant__ NormArgs args) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const uint8* tile =
+      reinterpret_cast<const uint8*>(args.tiles) +
+      (static_cast<int64>(blockIdx.y) * gridDim.x + blockIdx.x) * args.column_tiles * kFp4TileBytes;
+  float sum[2][2] = {};  // half, row g or g + 8
+  for (int k = 0; k < args.column_tiles; ++k, tile += kFp4TileBytes)
+    for (int half = 0; half < 2; ++half) {
+      const auto* words = reinterpret_cast<const uint32*>(tile) + (half * kFp4Threads + thread) * 4;
+      const uint8* scales = tile + kFp4Codes + (thread / 32 * 8 + thread % 32 / 4) * 16 + half * 8;
+      for (int group = 0; group < 4; ++group) {
+        const device::Fp4Pairs pairs =
+            device::spread_fp4(words[group / 2 * 2], words[group / 2 * 2 + 1]);
+        for (int p = 0; p < 4; ++p) {
+          const uint32 pair = group % 2 ? pairs.odd[p] : pairs.even[p];
+          const uint32 scale = device::expand_scales(scales[group * 2 + p % 2]);
+          const float s = device::to_f32<Half::bf16>(static_cast<uint16>(scale));
+          sum[half][p % 2] +=
+              fabsf(device::to_f32<Half::bf16>(static_cast<uint16>(pair)) * s) +
+              fabsf(device::to_f32<Half::bf16>(static_cast<uint16>(pair >> 16)) * s);
+        }
+      }
+    }
+  for (int i = 0; i < 4; ++i) {
+    float row = sum[i / 2][i % 2];
+    for (int d = 1; d < 4; d *= 2) row += __shfl_xor_sync(~0u, row, d);
+    if (thread % 4 == 0)
+      ptx::reduce_max(args.norms + 2 * blockIdx.y,
+                      bits_as<uint32>(row * args.factors[2 * blockIdx.y]) & 0x7fffffffu);
+  }
+}
+
+}  // namespace switchyard::repack
