@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -13,7 +14,8 @@ namespace switchyard {
 /// Threads that share loops. The thread that calls parallel_for works too, so a pool of n threads
 /// starts n - 1, and a pool of 1 starts none. Any number of threads may call at once, also from
 /// inside a loop's body: a caller waits only for work that another thread has already begun.
-/// Nothing is allocated after the constructor, and nobody spins.
+/// Nothing is allocated after the constructor. A thread without work watches for some for 50 us
+/// before it sleeps, unless there are more threads than cores.
 class ThreadPool {
  public:
   /// threads >= 1, counting the caller.
@@ -46,7 +48,9 @@ class ThreadPool {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  Loop* loops_ = nullptr;  // newest first; guarded by mutex_
+  Loop* loops_ = nullptr;               // newest first; guarded by mutex_
+  std::atomic<std::int64_t> calls_{0};  // of run(): what an idle worker watches
+  const bool spins_;
   bool stop_ = false;
   std::vector<std::thread> workers_;
 };

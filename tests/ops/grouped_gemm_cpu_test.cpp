@@ -186,6 +186,18 @@ TEST(GroupedGemmCpu, PassesOnWhatIsNotANumber) {
   }
 }
 
+TEST(GroupedGemmCpu, TakesScalesWithASign) {
+  std::mt19937_64 random(12);
+  ExpertMatrix w = random_matrix("nvfp4", 1, 9, 256, random);
+  std::uint8_t* scales = w.scales.as<std::uint8_t>();
+  for (int i = 0; i < 9 * 16; ++i) scales[i] &= 0x77;  // neither a sign nor a NaN
+  const Activations x(1, 256, random);
+  std::vector<float> y = multiply(CpuGemm(w, Precision::bf16), 0, x.view(), 1);
+  y[5] = -y[5];
+  for (int i = 16 * 5; i < 16 * 6; ++i) scales[i] |= 0x80;
+  EXPECT_EQ(multiply(CpuGemm(w, Precision::bf16), 0, x.view(), 1), y);
+}
+
 TEST(GroupedGemmCpu, SaysWhyFixedPointIsDeclined) {
   std::mt19937_64 random(11);
   const ExpertMatrix fp4 = random_matrix("nvfp4", 1, 4, 32, random);
@@ -210,13 +222,13 @@ TEST(FixedPoint, KeepsWhatBf16HoldsNearABlocksLargest) {
   to_fixed(row.data(), {codes.data(), scales.data(), sums.data(), kPad});
   float total = 0;
   for (std::size_t i = 0; i < 16; ++i) {
-    const std::size_t at = i % 2 * 32 + i / 2;
-    const auto code = static_cast<float>(codes[at + 64] - 256 * codes[at]);
+    const std::size_t at = i / 8 * 64 + i % 2 * 32 + i % 8 / 2;
+    const auto code = static_cast<float>(codes[at + 128] - 256 * codes[at]);
     EXPECT_EQ(code * scales[0], row[i]) << i;
     total += code;
   }
   EXPECT_EQ(sums[0], total);
-  EXPECT_TRUE(std::isfinite(scales[1]));
+  EXPECT_TRUE(std::isfinite(scales[2]));  // of block 1
 }
 
 }  // namespace
