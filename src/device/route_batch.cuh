@@ -14,7 +14,7 @@ template <Selection kSelect, int kTokens, int kShared, int kThreads>
 struct RouteBatch {
   static_assert(kTokens <= kMaxRouted);
   static constexpr int kTopK = kSelect.top_k, kSlots = kTopK + kShared;
-  static constexpr int kPairs = kTokens * kSlots > 0 ? kTokens* kSlots : 1;
+  static constexpr int kSize = kTokens * kSlots, kPairs = kSize > 0 ? kSize : 1;
   static constexpr int kWarps = kThreads / 32;
   static constexpr int kLists = 1024;
   static constexpr int kOwn = (kLists + kThreads - 1) / kThreads;  // lists a thread

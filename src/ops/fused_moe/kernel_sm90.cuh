@@ -19,31 +19,23 @@
 #include "device/grid.cuh"
 #include "device/mma_sm90.cuh"
 #include "device/route_batch.cuh"
+#include "device/share.cuh"
 #include "ops/fused_moe/shared.cuh"
 
 namespace switchyard::fused_moe {
 
+using device::block_expert;
+using device::block_row;
+using device::block_rows;
+using device::Cursor;
+using device::Divider;
+using device::Ring;
+using device::Segment;
+using device::Share;
+
 constexpr int kConsumers = 256;
 constexpr int kLoaders = 64;
 enum Barrier : uint32 { kConsumerBar = 1, kLoaderBar, kRowsBar };  // 0 is __syncthreads
-
-/// A run of k steps inside one tile.
-struct Segment {
-  int tile, k_begin, k_end;
-};
-
-/// Divides numbers below 2^24 (Config::kMaxSteps), in a third of the time of the general division.
-struct Divider {
-  uint32 divisor;
-  float inverse;
-
-  __device__ explicit Divider(uint32 d) : divisor(d), inverse(__frcp_rn(static_cast<float>(d))) {}
-  __device__ uint32 quotient(uint32 n) const {
-    const auto near = static_cast<uint32>(static_cast<float>(n) * inverse);
-    const auto rest = static_cast<int>(n - near * divisor);
-    return near + (rest >= static_cast<int>(divisor)) - (rest < 0);
-  }
-};
 
 /// What the work is divided by. Made before the kernel waits for its inputs.
 struct Divisors {
@@ -51,36 +43,6 @@ struct Divisors {
 
   __device__ explicit Divisors(const Args& args)
       : row_tiles1(args.row_tiles1), k_tiles1(args.k_tiles1), k_tiles2(args.k_tiles2) {}
-};
-
-/// This CTA's share [next, end) of `tiles` x `depth` steps, cut into segments. Of G CTAs the first
-/// min(G, steps) have one; the first `longer` of them one step more than the others.
-struct Share {
-  Divider depth;
-  uint32 length, longer, next, end;
-
-  __device__ Share(int tiles, Divider depth_, Divider ctas) : depth(depth_) {
-    const uint32 steps = static_cast<uint32>(tiles) * depth.divisor;
-    length = ctas.quotient(steps), longer = steps - length * gridDim.x;
-    next = begin(blockIdx.x), end = begin(blockIdx.x + 1);
-  }
-  __device__ uint32 begin(uint32 cta) const { return cta * length + min(cta, longer); }
-  /// One past the last CTA that has steps of `tile`.
-  __device__ int last_worker(int tile) const {
-    const uint32 last = static_cast<uint32>(tile + 1) * depth.divisor - 1;
-    const uint32 cut = longer * (length + 1);
-    return static_cast<int>(1 +
-                            (last < cut ? last / (length + 1) : longer + (last - cut) / length));
-  }
-  __device__ bool take(Segment& segment) {
-    if (next >= end) return false;
-    const uint32 tile = depth.quotient(next), k = next - tile * depth.divisor;
-    segment.tile = static_cast<int>(tile);
-    segment.k_begin = static_cast<int>(k);
-    segment.k_end = static_cast<int>(min(end - next + k, depth.divisor));
-    next += segment.k_end - k;
-    return true;
-  }
 };
 
 /// The rows of a batch, wherever they were listed.
@@ -99,12 +61,6 @@ __device__ inline Share share1(const Args& args, const Batch& batch, const Divis
 __device__ inline Share share2(const Args& args, const Batch& batch, const Divisors& by) {
   return {args.row_tiles2, Divider(batch.count * args.k_tiles2), by.ctas};
 }
-
-using device::block_expert;
-using device::block_row;
-using device::block_rows;
-using device::Cursor;
-using device::Ring;
 
 /// Streams the weight tiles of both phases; one thread. Phase 2's tiles follow without a pause:
 /// they wait for nobody.
