@@ -164,6 +164,20 @@ __device__ inline uint32 load_acquire(const uint32* address) {
 __device__ inline void store_release(uint32* address, uint32 value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }
+__device__ inline uint64 load_acquire(const uint64* address) {
+  uint64 value;
+  asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(address) : "memory");
+  return value;
+}
+__device__ inline void store_relaxed(uint64* address, uint64 value) {
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
+}
+__device__ inline void store_release(uint64* address, uint64 value) {
+  asm volatile("st.release.gpu.global.u64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
+}
+__device__ inline void add_release(uint64* address, uint64 value) {
+  asm volatile("red.release.gpu.global.add.u64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
+}
 __device__ inline void add_release(uint32* address, uint32 value) {
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
 }
@@ -267,6 +281,14 @@ __device__ inline void wgmma_commit() {
 template <int kPending>
 __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+/// After the last wait: whatever reads the accumulators stays behind it. Without this the compiler,
+/// which takes them for written when wgmma is issued, may copy them before the wait.
+template <int kCount>
+__device__ inline void pin(float (&accumulators)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(accumulators[i])::"memory");
 }
 
 /// d[64, N] += a[64, 16] b[N, 16]^T, 16-bit floats in shared memory behind descriptors, or `a` in

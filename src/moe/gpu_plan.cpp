@@ -11,18 +11,6 @@
 namespace switchyard::moe {
 namespace {
 
-fused_moe::Problem fused_problem(const GpuShape& s, int tokens) {
-  return {.tokens = tokens,
-          .hidden = s.config.hidden,
-          .intermediate = s.config.intermediate,
-          .lists = s.lists(),
-          .slots_a_token = s.slots_a_token(),
-          .half = s.half,
-          .activation = s.activation,
-          .bias = s.bias,
-          .weight_on_input = s.config.router_weight_on_input};
-}
-
 grouped_gemm::GpuProblem grouped_problem(const GpuShape& s, int tokens) {
   return {.tokens = tokens,
           .hidden = s.config.hidden,
@@ -46,6 +34,23 @@ route::GpuProblem route_problem(const GpuShape& s, int tokens, int block) {
           .shared = s.shared,
           .half = s.half,
           .block = block};
+}
+
+fused_moe::Problem fused_problem(const GpuShape& s, int tokens, const cuda::DeviceInfo& device) {
+  const route::GpuProblem routing = route_problem(s, tokens, 0);
+  // A shared expert's gate takes a product with the token.
+  const bool selects = !s.config.shared_gate && !route::gpu_declines(routing, device);
+  return {.tokens = tokens,
+          .hidden = s.config.hidden,
+          .intermediate = s.config.intermediate,
+          .lists = s.lists(),
+          .slots_a_token = s.slots_a_token(),
+          .half = s.half,
+          .activation = s.activation,
+          .bias = s.bias,
+          .weight_on_input = s.config.router_weight_on_input,
+          .shared = s.shared,
+          .select = selects ? std::optional(route::selection(routing.routing)) : std::nullopt};
 }
 
 /// Matrices [I, H] of FC1: gate and up, or up alone.
@@ -99,6 +104,7 @@ class Planner {
 
  private:
   void routing() {
+    const bool inside = plan_.experts.fused && plan_.experts.fused->routes;
     const route::GpuProblem problem = route_problem(shape_, tokens_, plan_.experts.block());
     for (const bool given : {false, true}) {
       route::GpuProblem one = problem;
@@ -107,7 +113,7 @@ class Planner {
       to.problem = one;
       if (auto reason = route::gpu_declines(one, device_)) {
         plan_.declined.push_back(*std::move(reason));
-      } else {
+      } else if (!inside) {
         to.configs = route::gpu_configs(one);
       }
     }
@@ -127,13 +133,12 @@ class Planner {
   }
 
   void fused() {
-    plan_.fused_problem = fused_problem(shape_, tokens_);
+    plan_.fused_problem = fused_problem(shape_, tokens_, device_);
     const fused_moe::Scratch s =
         fused_moe::scratch(plan_.fused_problem, *plan_.experts.fused, plan_.row_capacity, device_);
     plan_.act = take<std::byte>(s.act);
     plan_.partial = take<std::byte>(s.partial);
-    plan_.flag_count = s.flags;
-    plan_.flags = take<std::uint32_t>(s.flags);
+    plan_.marks = take<std::uint64_t>(s.marks);
     step("fused_moe", to_string(*plan_.experts.fused),
          weight_bytes(fc1_matrices(shape_) + 1) + token_bytes(), flops(fc1_matrices(shape_) + 1),
          plan_.act);
@@ -205,7 +210,7 @@ std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
                                        const cuda::DeviceInfo& device,
                                        std::vector<std::string>& declined) {
   std::vector<GpuExperts> all;
-  const fused_moe::Problem fused = fused_problem(shape, tokens);
+  const fused_moe::Problem fused = fused_problem(shape, tokens, device);
   if (shape.weights != Weights::half) {
     declined.push_back("fused_moe takes 16-bit weights");
   } else if (const auto reason = fused_moe::declines(fused, device)) {

@@ -36,12 +36,12 @@ struct GpuPlan {
     std::vector<route::Config> configs;
     std::vector<jit::Launch> launches;  ///< empty until loaded
   };
-  Route logits_route, given_route;
+  Route logits_route, given_route;  ///< no launches if the experts' kernel routes
   std::vector<jit::Launch> launches;
   fused_moe::Problem fused_problem;
   grouped_gemm::GpuProblem grouped_problem;
   Slice ids, weights, block_count, blocks, row_token, row_weight, slot_row, act, partial, row_scale,
-      unit, sums, flags;
+      unit, sums, flags, marks;
   int flag_count = 0, row_capacity = 0, spans = 0, width = 0, slots = 0;
   std::size_t workspace_bytes = 0;
   std::vector<Step> steps;

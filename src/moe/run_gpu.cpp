@@ -35,11 +35,11 @@ class Call {
   const GpuPlan::Route& route() const {
     return b_.expert_ids ? plan_.given_route : plan_.logits_route;
   }
-  route::Logits logit_type() const {
+  device::Logits logit_type() const {
     const DType type = b_.router_logits.dtype;
-    return type == DType::f32    ? route::Logits::f32
-           : type == DType::bf16 ? route::Logits::bf16
-                                 : route::Logits::fp16;
+    return type == DType::f32    ? device::Logits::f32
+           : type == DType::bf16 ? device::Logits::bf16
+                                 : device::Logits::fp16;
   }
 
   template <class T>
@@ -61,59 +61,63 @@ class Call {
     return {.alpha = a.alpha, .beta = a.beta, .limit = a.limit, .linear_beta = a.linear_beta};
   }
 
-  route::Args route_args() const {
+  device::Router router() const {
     const bool given = static_cast<bool>(b_.expert_ids);
-    // The kernel that lists given ids only reads them.
+    // Kernels only read given ids.
     int* ids = given           ? const_cast<int*>(b_.expert_ids.as<int>())
                : b_.chosen_ids ? b_.chosen_ids.as<int>()
                                : at<int>(plan_.ids);
     float* weights = given               ? const_cast<float*>(b_.expert_weights.as<float>())
                      : b_.chosen_weights ? b_.chosen_weights.as<float>()
                                          : at<float>(plan_.weights);
-    return {.logits = b_.router_logits.data,
+    return {.logits = given ? nullptr : b_.router_logits.data,
             .correction = layer_.correction.as<float>(),
             .hash_table = layer_.hash_table.as<int>(),
             .input_ids = b_.input_ids.data,
             .expert_map = layer_.expert_map.as<int>(),
-            .tokens = token_data(),
-            .shared_gate = layer_.shared_gate.as<float>(),
-            .token_count = b_.token_count.as<int>(),
             .expert_ids = ids,
             .expert_weights = weights,
-            .lists = lists(),
-            .flag = at<std::uint32_t>(plan_.flags),
             .counters = b_.counters.as<unsigned long long>(),
-            .token_limit = tokens(),
             .experts = shape_.config.experts,
-            .locals = shape_.locals,
-            .hidden = shape_.config.hidden,
-            .flags = plan_.flag_count,
             .vocabulary = layer_.vocabulary,
-            .block = plan_.experts.block(),
             .type = logit_type(),
             .wide_ids = b_.input_ids.dtype == DType::i64,
             .scaling = shape_.config.routing.scaling};
   }
 
+  route::Args route_args() const {
+    return {.router = router(),
+            .tokens = token_data(),
+            .shared_gate = layer_.shared_gate.as<float>(),
+            .token_count = b_.token_count.as<int>(),
+            .lists = lists(),
+            .flag = at<std::uint32_t>(plan_.flags),
+            .token_limit = tokens(),
+            .locals = shape_.locals,
+            .hidden = shape_.config.hidden,
+            .flags = plan_.flag_count,
+            .block = plan_.experts.block()};
+  }
+
   fused_moe::Args fused_args() const {
     using fused_moe::Config;
     const MoeConfig& c = shape_.config;
-    auto* flags = at<std::uint32_t>(plan_.flags);
     return {.tokens = token_data(),
             .gate_up = layer_.gate_up.as<unsigned char>(),
             .down = layer_.down.as<unsigned char>(),
             .gate_up_bias = layer_.gate_up_bias.as<float>(),
             .down_bias = layer_.down_bias.as<float>(),
             .lists = lists(),
+            .router = router(),
             .token_count = b_.token_count.as<int>(),
             .act = at<std::uint16_t>(plan_.act),
             .out = b_.out.as<std::uint16_t>(),
             .partial = at<float>(plan_.partial),
-            .flag = flags,
-            .arrived = flags + (plan_.flag_count - 1),
+            .marks = at<unsigned long long>(plan_.marks),
             .token_limit = tokens(),
             .hidden = c.hidden,
             .intermediate = c.intermediate,
+            .locals = shape_.locals,
             .row_tiles1 = ceil_div(gate_up_rows(), Config::kRows),
             .k_tiles1 = ceil_div(c.hidden, Config::kDepth),
             .row_tiles2 = ceil_div(c.hidden, Config::kRows),

@@ -3,10 +3,11 @@
 //
 //   grid   one CTA an SM, all resident; 384 threads: copy warps and two consumer warpgroups
 //   smem   ring of {128 x 64 weight tile, block x 64 token tile}; f32 sums [tokens, 128] of phase 2
+//   route  with Config::routes every CTA chooses and lists the experts for itself, which takes less
+//          than waiting for a kernel that does it; else they come from ops/route
 //   work   phase 1 walks (block, row tile, k), phase 2 (row tile, block, k): each CTA takes an
-//   equal
-//          share of the k steps, wherever tile edges fall, so every SM reads the same number of
-//          bytes. A tile cut between CTAs is finished by the one that has its first step; the
+//          equal share of the k steps, wherever tile edges fall, so every SM reads the same number
+//          of bytes. A tile cut between CTAs is finished by the one that has its first step; the
 //          others hand over f32 partial sums, added in CTA order
 //   reads  the weights of every expert that has tokens, once; limited by memory
 //   bits   the order of sums depends on the blocks alone: two runs give the same bits
@@ -15,57 +16,57 @@
 // columns). In phase 2 one CTA keeps its output rows over all experts: no atomics, no finalize.
 #pragma once
 
+#include "device/grid.cuh"
 #include "device/mma_sm90.cuh"
-#include "device/wait.cuh"
+#include "device/route_batch.cuh"
+#include "device/share.cuh"
 #include "ops/fused_moe/shared.cuh"
 
 namespace switchyard::fused_moe {
 
+using device::block_expert;
+using device::block_row;
+using device::block_rows;
+using device::Cursor;
+using device::Divider;
+using device::Ring;
+using device::Segment;
+using device::Share;
+
 constexpr int kConsumers = 256;
 constexpr int kLoaders = 64;
+enum Barrier : uint32 { kConsumerBar = 1, kLoaderBar, kRowsBar };  // 0 is __syncthreads
 
-/// A run of k steps inside one tile.
-struct Segment {
-  int tile, k_begin, k_end;
+/// What the work is divided by. Made before the kernel waits for its inputs.
+struct Divisors {
+  Divider ctas{gridDim.x}, row_tiles1, k_tiles1, k_tiles2;
+
+  __device__ explicit Divisors(const Args& args)
+      : row_tiles1(args.row_tiles1), k_tiles1(args.k_tiles1), k_tiles2(args.k_tiles2) {}
 };
 
-/// This CTA's share [next, end) of `tiles` x `depth` steps, cut into segments. Of G CTAs the first
-/// min(G, steps) have one.
-struct Share {
-  int64 steps, next, end;
-  int depth, workers;
-
-  __device__ Share(int tiles, int depth_)
-      : steps(static_cast<int64>(tiles) * depth_), depth(depth_) {
-    workers = static_cast<int>(min(steps, static_cast<int64>(gridDim.x)));
-    const int cta = min(static_cast<int>(blockIdx.x), workers);
-    next = workers ? steps * cta / workers : 0;
-    end = cta < workers ? steps * (cta + 1) / workers : next;
-  }
-  /// One past the last CTA that has steps of `tile`.
-  __device__ int last_worker(int tile) const {
-    const int64 tile_end = static_cast<int64>(tile + 1) * depth;
-    return static_cast<int>((tile_end * workers + steps - 1) / steps);
-  }
-  __device__ bool take(Segment& segment) {
-    if (next >= end) return false;
-    segment.tile = static_cast<int>(next / depth);
-    segment.k_begin = static_cast<int>(next % depth);
-    const int64 left = end - next;
-    segment.k_end =
-        static_cast<int>(left < depth - segment.k_begin ? segment.k_begin + left : depth);
-    next += segment.k_end - segment.k_begin;
-    return true;
-  }
+/// The rows of a batch, wherever they were listed.
+struct Batch {
+  const uint32* block;      // [B]  pack_block()
+  const int* row_token;     // [R]
+  const float* row_weight;  // [R]
+  int count;                // B
+  int tokens;               // T
 };
 
-using device::Cursor;
-using device::Ring;
+/// The shares of the phases.
+__device__ inline Share share1(const Args& args, const Batch& batch, const Divisors& by) {
+  return {batch.count * args.row_tiles1, by.k_tiles1, by.ctas};
+}
+__device__ inline Share share2(const Args& args, const Batch& batch, const Divisors& by) {
+  return {args.row_tiles2, Divider(batch.count * args.k_tiles2), by.ctas};
+}
 
 /// Streams the weight tiles of both phases; one thread. Phase 2's tiles follow without a pause:
 /// they wait for nobody.
 template <Config kConfig>
-__device__ void copy_weights(const Args& args, const Ring& ring, const uint32* block, int count) {
+__device__ void copy_weights(const Args& args, const Ring& ring, const Batch& batch,
+                             const Divisors& by) {
   Cursor<kConfig.stages> cursor;
   const uint64 policy = ptx::policy_evict_first();
   const auto copy = [&](const uint8* base, int64 tile) {
@@ -78,19 +79,23 @@ __device__ void copy_weights(const Args& args, const Ring& ring, const uint32* b
     cursor.advance();
   };
   Segment s;
-  for (Share share(count * args.row_tiles1, args.k_tiles1); share.take(s);) {
+  for (Share share = share1(args, batch, by); share.take(s);) {
+    const auto b = static_cast<int>(by.row_tiles1.quotient(s.tile));
     const int64 tile =
-        static_cast<int64>(block_expert(block[s.tile / args.row_tiles1])) * args.row_tiles1 +
-        s.tile % args.row_tiles1;
+        static_cast<int64>(block_expert(batch.block[b]) - b) * args.row_tiles1 + s.tile;
+#pragma unroll 1
     for (int k = s.k_begin; k < s.k_end; ++k) copy(args.gate_up, tile * args.k_tiles1 + k);
   }
-  for (Share share(args.row_tiles2, count * args.k_tiles2); share.take(s);) {
-    int a = s.k_begin / args.k_tiles2, k = s.k_begin % args.k_tiles2;
+  for (Share share = share2(args, batch, by); share.take(s);) {
+    auto b = static_cast<int>(by.k_tiles2.quotient(s.k_begin));
+    int k = s.k_begin - b * args.k_tiles2;
+#pragma unroll 1
     for (int step = s.k_begin; step < s.k_end; ++step) {
       copy(args.down,
-           (static_cast<int64>(block_expert(block[a])) * args.row_tiles2 + s.tile) * args.k_tiles2 +
+           (static_cast<int64>(block_expert(batch.block[b])) * args.row_tiles2 + s.tile) *
+                   args.k_tiles2 +
                k);
-      if (++k == args.k_tiles2) k = 0, ++a;
+      if (++k == args.k_tiles2) k = 0, ++b;
     }
   }
 }
@@ -101,7 +106,8 @@ struct TokenLoader {
   static constexpr int kRows = kConfig.block / 8;  // rows a thread serves: thread / 8 + 8 i
   const Args& args;
   const Ring& ring;
-  const uint32* block;  // [B]
+  const Batch& batch;
+  const Divisors& by;
   Cursor<kConfig.stages> cursor;
   int thread;
 
@@ -110,6 +116,7 @@ struct TokenLoader {
   __device__ void load(const uint16* const (&row)[kRows], int column, int width, int steps) {
     const int chunk = thread % 8;
     const uint32 offset = Config::kWeightBytes + (thread / 8) * 128 + ((chunk ^ (thread / 8)) << 4);
+#pragma unroll 1
     for (column += chunk * 8; steps > 0; --steps, column += Config::kDepth) {
       const uint32 to = ring.data + cursor.stage * kConfig.stage_bytes() + offset;
       ring.wait(ring.empty + 8 * cursor.stage, cursor.phase ^ 1);
@@ -123,37 +130,38 @@ struct TokenLoader {
     }
   }
 
-  __device__ void phase1(int count) {
+  __device__ void phase1() {
     Segment s;
-    for (Share share(count * args.row_tiles1, args.k_tiles1); share.take(s);) {
-      const int b = s.tile / args.row_tiles1;
+    for (Share share = share1(args, batch, by); share.take(s);) {
+      const uint32 block = batch.block[by.row_tiles1.quotient(s.tile)];
       const uint16* row[kRows];
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
         const int r = thread / 8 + 8 * i;
-        row[i] =
-            r < block_rows(block[b])
-                ? args.tokens + static_cast<int64>(args.lists.row_token[block_row(block[b]) + r]) *
-                                    args.hidden
-                : nullptr;
+        row[i] = r < block_rows(block)
+                     ? args.tokens +
+                           static_cast<int64>(batch.row_token[block_row(block) + r]) * args.hidden
+                     : nullptr;
       }
       load(row, s.k_begin * Config::kDepth, args.hidden, s.k_end - s.k_begin);
     }
   }
 
-  __device__ void phase2(int count) {
+  __device__ void phase2() {
     const int width = args.row_tiles1 * kConfig.act_rows();
     Segment s;
-    for (Share share(args.row_tiles2, count * args.k_tiles2); share.take(s);) {
+    for (Share share = share2(args, batch, by); share.take(s);) {
       for (int step = s.k_begin; step < s.k_end;) {
-        const int b = step / args.k_tiles2, k = step % args.k_tiles2;
+        const auto b = static_cast<int>(by.k_tiles2.quotient(step));
+        const int k = step - b * args.k_tiles2;
         const int steps = min(args.k_tiles2 - k, s.k_end - step);
+        const uint32 block = batch.block[b];
         const uint16* row[kRows];
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
           const int r = thread / 8 + 8 * i;
-          row[i] = r < block_rows(block[b])
-                       ? args.act + static_cast<int64>(block_row(block[b]) + r) * width
+          row[i] = r < block_rows(block)
+                       ? args.act + static_cast<int64>(block_row(block) + r) * width
                        : nullptr;
         }
         load(row, k * Config::kDepth, width, steps);
@@ -167,13 +175,14 @@ template <Config kConfig>
 struct Consumer {
   const Args& args;
   const Ring& ring;
-  const uint32* block;  // [B]
-  float* sums;          // [tokens, kSumStride], each row of a tile touched by one warp only
+  const Batch& batch;
+  const Divisors& by;
+  float* sums;  // [tokens, kSumStride], each row of a tile touched by one warp only
   Cursor<kConfig.stages> cursor;
   int thread;  // 0..255
-  int tokens;  // T
 
   static constexpr int kN = kConfig.block;
+  static constexpr int kSlot = Config::kRows * (kConfig.tokens > kN ? kConfig.tokens : kN);
   static constexpr bool kGated = device::is_gated(kConfig.activation);
 
   __device__ int lane() const { return thread % 32; }
@@ -189,6 +198,7 @@ struct Consumer {
 #pragma unroll
     for (int i = 0; i < kN / 2; ++i) acc[i] = 0;
     int previous = -1;
+#pragma unroll 1
     for (; steps > 0; --steps) {
       ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
       ptx::fence_proxy_async();
@@ -205,24 +215,54 @@ struct Consumer {
       cursor.advance();
     }
     ptx::wgmma_wait<0>();
+    ptx::pin(acc);
     if (previous >= 0) release(previous);
   }
 
   /// This CTA's slot for sums that another CTA finishes.
   __device__ float* slot(int cta) const {
-    return args.partial +
-           static_cast<int64>(cta) * (Config::kRows * max(kConfig.tokens, kConfig.block));
+    return args.partial + static_cast<int64>(cta) * kSlot;
   }
-  __device__ void publish(uint32 mark) const {
-    __threadfence();
-    ptx::bar_sync(1, kConsumers);
-    if (thread == 0) ptx::store_release(args.flag + blockIdx.x, mark);
+  /// Marks that a CTA's slot is full, [G] for each phase.
+  __device__ uint64* handed_over(int phase) const {
+    return args.marks + (phase - 1) * static_cast<int>(gridDim.x);
   }
-  /// Returns once CTAs up to `end` have published.
-  __device__ void wait_for_helpers(int end, uint32 mark) const {
+  __device__ void hand_over(int phase) const {
+    ptx::bar_sync(kConsumerBar, kConsumers);
+    if (thread == 0) device::set_mark(handed_over(phase) + blockIdx.x);
+  }
+  /// Returns once the CTAs up to `end` have handed over.
+  __device__ void wait_for_helpers(int end, int phase) const {
     for (int cta = blockIdx.x + 1 + thread; cta < end; cta += kConsumers)
-      device::wait_until([&] { return ptx::load_acquire(args.flag + cta) == mark; });
-    if (end > blockIdx.x + 1) ptx::bar_sync(1, kConsumers);
+      device::take_mark(handed_over(phase) + cta);
+    if (end > blockIdx.x + 1) ptx::bar_sync(kConsumerBar, kConsumers);
+  }
+
+  /// sum [kFours][4] += what CTAs up to `end` have handed over, in their order; kAhead of them are
+  /// loaded at once. In a slot the fours begin at `at`, 4 kConsumers apart.
+  template <int kFours, int kAhead>
+  __device__ void add_parts(float* sum, int end, int at) const {
+#pragma unroll 1
+    for (int first = blockIdx.x + 1; first < end; first += kAhead) {
+      const float* from = slot(first) + at;
+      float4 part[kAhead][kFours];
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a)
+#pragma unroll
+        for (int i = 0; i < kFours; ++i)
+          part[a][i] = first + a < end ? load_four(from + a * kSlot + i * (4 * kConsumers))
+                                       : float4{0, 0, 0, 0};
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a)
+#pragma unroll
+        for (int i = 0; i < kFours; ++i) {
+          sum[4 * i] += part[a][i].x, sum[4 * i + 1] += part[a][i].y;
+          sum[4 * i + 2] += part[a][i].z, sum[4 * i + 3] += part[a][i].w;
+        }
+    }
+  }
+  __device__ static float4 load_four(const float* from) {
+    return __ldcg(reinterpret_cast<const float4*>(from));
   }
 
   __device__ void tile1(const Segment& s, int helpers_end) {
@@ -230,15 +270,16 @@ struct Consumer {
     multiply(acc, s.k_end - s.k_begin);
     if (s.k_begin > 0) {
 #pragma unroll
-      for (int i = 0; i < kN / 2; ++i) slot(blockIdx.x)[i * kConsumers + thread] = acc[i];
-      return publish(1);
+      for (int i = 0; i < kN / 2; i += 4)
+        *reinterpret_cast<float4*>(slot(blockIdx.x) + i * kConsumers + 4 * thread) = {
+            acc[i], acc[i + 1], acc[i + 2], acc[i + 3]};
+      return hand_over(1);
     }
     wait_for_helpers(helpers_end, 1);
-    for (int cta = blockIdx.x + 1; cta < helpers_end; ++cta)
-#pragma unroll
-      for (int i = 0; i < kN / 2; ++i) acc[i] += __ldcg(slot(cta) + i * kConsumers + thread);
-    const uint32 b = block[s.tile / args.row_tiles1];
-    const int row_tile = s.tile % args.row_tiles1;
+    add_parts<kN / 8, 64 / kN>(acc, helpers_end, 4 * thread);
+    const auto place = static_cast<int>(by.row_tiles1.quotient(s.tile));
+    const uint32 b = batch.block[place];
+    const int row_tile = s.tile - place * args.row_tiles1;
     if constexpr (kGated) {
       store_act<2>(acc, b, row_tile * 64 + (thread / 32) * 8 + lane() / 4);
     } else {
@@ -264,7 +305,7 @@ struct Consumer {
         const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, at = j / 2 * 4 + j % 2 + 2 * part;
         if (column >= block_rows(b)) continue;
         const int r = block_row(b) + column;
-        const float on_input = kConfig.weight_on_input ? args.lists.row_weight[r] : 1;
+        const float on_input = kConfig.weight_on_input ? batch.row_weight[r] : 1;
         const float gate = acc[at] * on_input + gate_bias;
         const float up = kParts == 2 ? acc[at + 2] * on_input + up_bias : 0;
         const float y =
@@ -275,10 +316,9 @@ struct Consumer {
     }
   }
 
-  __device__ void phase1(int count) {
+  __device__ void phase1() {
     Segment s;
-    for (Share share(count * args.row_tiles1, args.k_tiles1); share.take(s);)
-      tile1(s, share.last_worker(s.tile));
+    for (Share share = share1(args, batch, by); share.take(s);) tile1(s, share.last_worker(s.tile));
   }
 
   /// sums += down[e] . act for the next `steps` stages, all of block b; the bias comes with step 0.
@@ -295,46 +335,44 @@ struct Consumer {
     for (int j = 0; j < kN / 4; ++j) {
       const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, r = block_row(b) + column;
       if (column >= block_rows(b)) continue;
-      float* sum = sums + args.lists.row_token[r] * Config::kSumStride + tile_row();
-      const float weight = kConfig.weight_on_input ? 1 : args.lists.row_weight[r];
+      float* sum = sums + batch.row_token[r] * Config::kSumStride + tile_row();
+      const float weight = kConfig.weight_on_input ? 1 : batch.row_weight[r];
       sum[0] += weight * (acc[j / 2 * 4 + j % 2] + bias[0]);
       sum[8] += weight * (acc[j / 2 * 4 + 2 + j % 2] + bias[1]);
     }
     __syncwarp();  // the next block may bring a token to another lane
   }
 
-  __device__ void phase2(int count) {
-    const int depth = count * args.k_tiles2, warp_row = thread / 32 * 16;
+  __device__ void phase2() {
+    const int tokens = batch.tokens, warp_row = thread / 32 * 16;
     // A warp owns 16 rows: 4 floats a lane, 8 tokens at a time.
     const int token = lane() / 4, at = warp_row + lane() % 4 * 4;
     Segment s;
-    for (Share share(args.row_tiles2, depth); share.take(s);) {
+    for (Share share = share2(args, batch, by); share.take(s);) {
       for (int t = token; t < tokens; t += 8)
         *reinterpret_cast<float4*>(sums + t * Config::kSumStride + at) = {0, 0, 0, 0};
       __syncwarp();
       for (int step = s.k_begin; step < s.k_end;) {
-        const int b = step / args.k_tiles2, k = step % args.k_tiles2;
+        const auto b = static_cast<int>(by.k_tiles2.quotient(step));
+        const int k = step - b * args.k_tiles2;
         const int steps = min(args.k_tiles2 - k, s.k_end - step);
-        accumulate(s, block[b], k, steps);
+        accumulate(s, batch.block[b], k, steps);
         step += steps;
       }
       if (s.k_begin > 0) {
         for (int t = token; t < tokens; t += 8)
           *reinterpret_cast<float4*>(slot(blockIdx.x) + t * Config::kRows + at) =
               *reinterpret_cast<const float4*>(sums + t * Config::kSumStride + at);
-        publish(2);
+        hand_over(2);
         continue;
       }
       const int end = share.last_worker(s.tile);
       wait_for_helpers(end, 2);
       for (int t = token; t < tokens; t += 8) {
-        float4 sum = *reinterpret_cast<const float4*>(sums + t * Config::kSumStride + at);
-#pragma unroll 8
-        for (int cta = blockIdx.x + 1; cta < end; ++cta) {
-          const float4 part =
-              __ldcg(reinterpret_cast<const float4*>(slot(cta) + t * Config::kRows + at));
-          sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
-        }
+        float sum[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sum[i] = sums[t * Config::kSumStride + at + i];
+        add_parts<1, 10>(sum, end, t * Config::kRows + at);
         store(t, s.tile * Config::kRows + at, sum);
       }
       __syncwarp();
@@ -342,67 +380,90 @@ struct Consumer {
   }
 
   /// out[t, row .. row + 3]; H is a multiple of 4.
-  __device__ void store(int t, int row, float4 sum) const {
+  __device__ void store(int t, int row, const float (&sum)[4]) const {
     if (row >= args.hidden) return;
     uint2 bits;
-    bits.x = device::pack_f32<kConfig.half>(sum.x, sum.y);
-    bits.y = device::pack_f32<kConfig.half>(sum.z, sum.w);
+    bits.x = device::pack_f32<kConfig.half>(sum[0], sum[1]);
+    bits.y = device::pack_f32<kConfig.half>(sum[2], sum[3]);
     *reinterpret_cast<uint2*>(args.out + static_cast<int64>(t) * args.hidden + row) = bits;
   }
 };
 
-/// Everybody's FC1 output is visible after this. All CTAs are resident, so it ends.
-__device__ inline void wait_for_grid(const uint32* arrived) {
-  device::wait_until([&] { return ptx::load_acquire(arrived) >= gridDim.x; });
+/// The blocks that ops/route has listed, cut to as many rows as a tile has columns.
+template <Config kConfig>
+__device__ Batch listed(const Args& args, int tokens, uint32* block) {
+  const int count = *args.lists.block_count;
+  for (int i = threadIdx.x; i < count; i += Config::kThreads) {
+    const device::Block b = args.lists.blocks[i];
+    const int skipped = (i - b.first) * kConfig.block;
+    block[i] = device::pack_block(b.expert, b.row + skipped, min(b.rows - skipped, kConfig.block));
+  }
+  __syncthreads();
+  return {block, args.lists.row_token, args.lists.row_weight, count, tokens};
 }
 
 template <Config kConfig>
 __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_constant__ Args args) {
+  using Router = device::RouteBatch<kConfig.select, kConfig.routes ? kConfig.tokens : 0,
+                                    kConfig.shared, Config::kThreads>;
   extern __shared__ uint8 smem[];
   __shared__ uint64 barriers[2 * kConfig.stages];
-  __shared__ uint32 block[Config::kMaxBlocks];
+  __shared__ uint32 block[kConfig.routes ? 1 : Config::kMaxBlocks];
+  __shared__ typename Router::Lists lists;
 
   const Ring ring{(ptx::smem_u32(smem) + 1023) & ~1023u, ptx::smem_u32(barriers),
                   ptx::smem_u32(barriers + kConfig.stages)};
-  if (threadIdx.x == 0) {
+  uint8* data = smem + (ring.data - ptx::smem_u32(smem));
+  float* sums = reinterpret_cast<float*>(data + kConfig.stages * kConfig.stage_bytes());
+  auto& scratch = *reinterpret_cast<typename Router::Scratch*>(sums);  // until sums are needed
+  const int thread = threadIdx.x, warp = thread / 32;
+  if (thread == 0) {
     for (int i = 0; i < kConfig.stages; ++i) {
       ptx::mbarrier_init(ring.full + 8 * i, 1 + kLoaders);
       ptx::mbarrier_init(ring.empty + 8 * i, kConsumers / 32);
     }
     ptx::fence_mbarrier_init();
   }
-  ptx::wait_previous_kernel();
-  const int count = *args.lists.block_count;
-  for (int i = threadIdx.x; i < count; i += Config::kThreads) {
-    const device::Block b = args.lists.blocks[i];
-    const int skipped = (i - b.first) * kConfig.block;
-    block[i] = pack_block(b.expert, b.row + skipped, min(b.rows - skipped, kConfig.block));
-  }
+  if constexpr (kConfig.routes) Router::clear(scratch);
+  const Divisors by(args);
   __syncthreads();
-
-  if (threadIdx.x < 128) {
-    if (threadIdx.x == 0) {
-      copy_weights<kConfig>(args, ring, block, count);
-    } else if (threadIdx.x >= 32 && threadIdx.x < 32 + kLoaders) {
-      TokenLoader<kConfig> loader{args, ring, block, {}, static_cast<int>(threadIdx.x) - 32};
-      loader.phase1(count);
-      if (threadIdx.x % 32 == 0) wait_for_grid(args.arrived);
-      __syncwarp();
-      loader.phase2(count);
+  ptx::launch_dependents();
+  ptx::wait_previous_kernel();
+  const int tokens = args.token_count ? min(*args.token_count, args.token_limit) : args.token_limit;
+  Batch batch;
+  const device::GridBarrier grid{args.marks + 2 * gridDim.x};
+  if (thread == 128 - 1) grid.prepare();
+  if constexpr (kConfig.routes) {
+    const Router router{args.router, lists, scratch, reinterpret_cast<float*>(data),
+                        args.locals, tokens};
+    router.choose();
+    __syncthreads();
+    const int count = router.list_experts();
+    batch = {lists.blocks, lists.row_token, lists.row_weight, count, tokens};
+    if (warp > 0) {  // the first weights need blocks alone
+      router.fill_rows(32, Config::kThreads - 32);
+      ptx::bar_sync(kRowsBar, Config::kThreads - 32);
     }
   } else {
-    float* sums = reinterpret_cast<float*>(smem + (ring.data - ptx::smem_u32(smem)) +
-                                           kConfig.stages * kConfig.stage_bytes());
-    const int tokens =
-        args.token_count ? min(*args.token_count, args.token_limit) : args.token_limit;
-    Consumer<kConfig> consumer{args,  ring, block, sums, {}, static_cast<int>(threadIdx.x) - 128,
-                               tokens};
-    consumer.phase1(count);
-    __threadfence();
-    ptx::bar_sync(1, kConsumers);
-    if (consumer.thread == 0) ptx::add_release(args.arrived, 1);
-    consumer.phase2(count);
-    if (count == 0)
+    batch = listed<kConfig>(args, tokens, block);
+  }
+
+  if (warp == 0) {
+    if (thread == 0) copy_weights<kConfig>(args, ring, batch, by);
+  } else if (warp < 1 + kLoaders / 32) {
+    TokenLoader<kConfig> loader{args, ring, batch, by, {}, thread - 32};
+    loader.phase1();
+    if (loader.thread == 0) grid.wait();
+    ptx::bar_sync(kLoaderBar, kLoaders);
+    loader.phase2();
+    if (loader.thread == 0) grid.pass();
+  } else if (thread >= 128) {
+    Consumer<kConfig> consumer{args, ring, batch, by, sums, {}, thread - 128};
+    consumer.phase1();
+    ptx::bar_sync(kConsumerBar, kConsumers);
+    if (consumer.thread == 0) grid.arrive();
+    consumer.phase2();
+    if (batch.count == 0)
       for (int64 i = static_cast<int64>(blockIdx.x) * kConsumers + consumer.thread;
            i < static_cast<int64>(tokens) * args.hidden;
            i += static_cast<int64>(gridDim.x) * kConsumers)

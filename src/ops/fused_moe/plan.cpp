@@ -14,6 +14,36 @@ constexpr int kMaxTokens = 128;
 /// longer queue delays the token tiles and makes SMs finish unevenly (docs/performance.md).
 constexpr int kStages = 6;
 
+std::string instance(const device::Selection& s) {
+  return fmt::format(
+      "switchyard::device::Selection{{{}, {}, switchyard::device::Score({}), "
+      "switchyard::device::Normalize({}), switchyard::device::Groups({}), {}, {}, {}}}",
+      s.top_k, s.per_lane, static_cast<int>(s.score), static_cast<int>(s.normalize),
+      static_cast<int>(s.group), s.groups, s.topk_groups, s.group_size);
+}
+
+/// The kernel routes small batches itself: launches cost more than choosing in every CTA.
+bool routes(const Problem& p) {
+  return p.select && p.tokens <= Config::kMaxRouted && p.shared <= 32;
+}
+
+std::int64_t outputs(const Problem& p) {
+  return device::is_gated(p.activation) ? 2 * std::int64_t{p.intermediate} : p.intermediate;
+}
+
+/// Tiles of a list in the phase that has more.
+std::int64_t tiles(const Problem& p) {
+  return std::max(
+      ceil_div<std::int64_t>(outputs(p), Config::kRows) * ceil_div(p.hidden, Config::kDepth),
+      std::int64_t{ceil_div(p.hidden, Config::kRows)} * ceil_div(p.intermediate, Config::kDepth));
+}
+
+/// Static shared memory.
+int fixed_bytes(const Config& c) {
+  const int pairs = c.tokens * (c.select.top_k + c.shared);
+  return 2 * 8 * c.stages + (c.routes ? 12 * pairs + 64 : 4 * Config::kMaxBlocks + 128);
+}
+
 }  // namespace
 
 std::optional<std::string> declines(const Problem& p, const cuda::DeviceInfo& device) {
@@ -23,11 +53,21 @@ std::optional<std::string> declines(const Problem& p, const cuda::DeviceInfo& de
     return fmt::format("fused_moe serves at most {} tokens, got {}", kMaxTokens, p.tokens);
   if (p.hidden % 8 != 0)
     return fmt::format("fused_moe copies 16 bytes at a time: needs h % 8 == 0, got h={}", p.hidden);
+  if (device.multiprocessors > Config::kMaxCtas)
+    return fmt::format("fused_moe serves up to {} multiprocessors, the device has {}",
+                       Config::kMaxCtas, device.multiprocessors);
   const int pairs = p.tokens * p.slots_a_token;
   const int blocks = std::min(p.lists, pairs) + pairs / std::min(std::max(p.tokens, 1), 64);
   if (blocks > Config::kMaxBlocks)
     return fmt::format("fused_moe walks at most {} blocks, this batch may have {}",
                        Config::kMaxBlocks, blocks);
+  if (blocks * tiles(p) >= Config::kMaxSteps)
+    return fmt::format("fused_moe walks fewer than {} tiles, this batch may have {}",
+                       Config::kMaxSteps, blocks * tiles(p));
+  const int rows = pairs + std::min(p.lists, pairs) * device::kRowAlign;
+  if (rows >= device::kMaxBlockRows)
+    return fmt::format("fused_moe has fewer than {} rows, this batch may have {}",
+                       device::kMaxBlockRows, rows);
   return std::nullopt;
 }
 
@@ -36,30 +76,34 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
   int tokens = 8;
   while (tokens < p.tokens) tokens *= 2;
   for (const int stages : {kStages, kStages - 1, kStages + 2}) {
-    const Config config = {.tokens = tokens,
-                           .block = std::min(tokens, 64),
-                           .stages = stages,
-                           .activation = p.activation,
-                           .bias = p.bias,
-                           .weight_on_input = p.weight_on_input,
-                           .half = p.half};
-    const int fixed = 2 * 8 * stages + 4 * Config::kMaxBlocks;  // static shared memory
-    if (config.smem_bytes() + fixed <= device.smem_per_block) all.push_back(config);
+    Config config = {.tokens = tokens,
+                     .block = std::min(tokens, 64),
+                     .stages = stages,
+                     .activation = p.activation,
+                     .bias = p.bias,
+                     .weight_on_input = p.weight_on_input,
+                     .half = p.half,
+                     .routes = routes(p),
+                     .shared = 0,
+                     .select = {}};
+    if (config.routes) config.shared = p.shared, config.select = *p.select;
+    if (config.smem_bytes() + fixed_bytes(config) <= device.smem_per_block) all.push_back(config);
   }
   return all;
 }
 
 std::string to_string(const Config& c) {
-  return fmt::format("fused tokens {} block {} stages {}", c.tokens, c.block, c.stages);
+  return fmt::format("fused tokens {} block {} stages {}{}", c.tokens, c.block, c.stages,
+                     c.routes ? " routing" : "");
 }
 
 jit::Program program(const Config& c, int sm) {
   return {.file = "ops/fused_moe/kernel_sm90.cuh",
           .instance = fmt::format(
               "switchyard::fused_moe::kernel<switchyard::fused_moe::Config{{{}, {}, {}, "
-              "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({})}}>",
+              "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({}), {}, {}, {}}}>",
               c.tokens, c.block, c.stages, static_cast<int>(c.activation), c.bias,
-              c.weight_on_input, static_cast<int>(c.half)),
+              c.weight_on_input, static_cast<int>(c.half), c.routes, c.shared, instance(c.select)),
           .arch = jit::architecture(sm),
           .options = {}};
 }
@@ -74,12 +118,11 @@ jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceI
 }
 
 Scratch scratch(const Problem& p, const Config& c, int rows, const cuda::DeviceInfo& device) {
-  const int outputs = device::is_gated(p.activation) ? 2 * p.intermediate : p.intermediate;
   const std::int64_t ctas = device.multiprocessors,
-                     width = std::int64_t{ceil_div(outputs, Config::kRows)} * c.act_rows();
+                     width = ceil_div<std::int64_t>(outputs(p), Config::kRows) * c.act_rows();
   return {.act = std::int64_t{rows} * width * 2,
           .partial = ctas * Config::kRows * std::max(c.tokens, c.block) * 4,
-          .flags = device.multiprocessors + 1};
+          .marks = 2 * device.multiprocessors + 1};
 }
 
 }  // namespace switchyard::fused_moe

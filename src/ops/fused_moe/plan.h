@@ -20,6 +20,8 @@ struct Problem {
   Half half = Half::bf16;
   device::ActivationCode activation = device::ActivationCode::swiglu;
   bool bias = false, weight_on_input = false;
+  int shared = 0;                           ///< of the lists, at their end
+  std::optional<device::Selection> select;  ///< if the kernel may choose experts itself
   friend bool operator==(const Problem&, const Problem&) = default;
 };
 
@@ -29,16 +31,15 @@ std::optional<std::string> declines(const Problem& problem, const cuda::DeviceIn
 /// Configs that fit, best guess first. Pure.
 std::vector<Config> candidates(const Problem& problem, const cuda::DeviceInfo& device);
 
-/// "fused tokens 8 block 8 stages 6"
+/// "fused tokens 8 block 8 stages 6 routing"
 std::string to_string(const Config& config);
 jit::Program program(const Config& config, int sm);
 jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceInfo& device);
 
-/// Bytes of Args::act for `rows` rows, of Args::partial, and words of Args::flag with Args::arrived
-/// behind it.
+/// Bytes of Args::act for `rows` rows and of Args::partial, and words of Args::marks.
 struct Scratch {
   std::int64_t act, partial;
-  int flags;
+  int marks;
 };
 Scratch scratch(const Problem& problem, const Config& config, int rows,
                 const cuda::DeviceInfo& device);

@@ -4,6 +4,7 @@
 #include "device/activation.cuh"
 #include "device/half.cuh"
 #include "device/lists.cuh"
+#include "device/router.cuh"
 
 namespace switchyard::fused_moe {
 
@@ -15,14 +16,15 @@ struct Args {
   const uint8* down;          // [L, row_tiles2, k_tiles2] tiles
   const float* gate_up_bias;  // [L, 2I]  if Config::bias; [L, I] without a gate
   const float* down_bias;     // [L, H]   if Config::bias
-  device::Lists lists;
-  const int* token_count;  // [1] or null: T on the device, at most token_limit
-  uint16* act;             // [R, act_width]  FC1's output
-  uint16* out;             // [T, H]
-  float* partial;          // [G, 128 * max(tokens, block)]
-  uint32* flag;            // [G]      0 at launch
-  uint32* arrived;         // [1]      0 at launch
+  device::Lists lists;        // unless Config::routes
+  device::Router router;      // if Config::routes
+  const int* token_count;     // [1] or null: T on the device, at most token_limit
+  uint16* act;                // [R, act_width]  FC1's output
+  uint16* out;                // [T, H]
+  float* partial;             // [G, 128 * max(tokens, block)]
+  uint64* marks;              // [2 G + 1]  what CTAs tell each other (device/grid.cuh)
   int token_limit, hidden, intermediate;
+  int locals;  // lists before the shared ones
   int row_tiles1, k_tiles1, row_tiles2, k_tiles2;
   device::ActivationConstants constants;
 };
@@ -36,6 +38,9 @@ struct Config {
   bool bias;
   bool weight_on_input;  // the router weight multiplies the expert's input, not its output
   Half half;
+  bool routes;  // chooses and lists experts itself, from logits or given ids
+  int shared;   // shared experts, if it routes
+  device::Selection select;
   friend bool operator==(const Config&, const Config&) = default;
 
   static constexpr int kRows = 128;  // weight rows a tile
@@ -43,28 +48,23 @@ struct Config {
   static constexpr int kWeightBytes = kRows * kDepth * 2;
   static constexpr int kThreads = 384;  // copy warps, then two consumer warpgroups
   static constexpr int kMaxBlocks = 2048;
+  static constexpr int kMaxRouted = 16;  // tokens that the kernel routes itself
+  static constexpr int kMaxCtas = 255;
+  static constexpr int kMaxSteps = 1 << 24;     // of all tiles of a phase
   static constexpr int kSumStride = kRows + 8;  // floats between tokens: spreads them over banks
   /// FC1's outputs a row tile.
   constexpr int act_rows() const { return device::is_gated(activation) ? kRows / 2 : kRows; }
   constexpr int token_bytes() const { return block * kDepth * 2; }
   constexpr int stage_bytes() const { return kWeightBytes + token_bytes(); }
   constexpr int sum_bytes() const { return tokens * kSumStride * 4; }
-  constexpr int smem_bytes() const { return 1024 + stages * stage_bytes() + sum_bytes(); }
+  /// What lists by expert take while they are made, in the place of the sums.
+  constexpr int list_bytes() const {
+    return routes ? 4 * 1024 + 8 * tokens * (select.top_k + shared) : 0;
+  }
+  constexpr int smem_bytes() const {
+    const int last = sum_bytes() > list_bytes() ? sum_bytes() : list_bytes();
+    return 1024 + stages * stage_bytes() + last;
+  }
 };
-
-/// A block in one word: rows << 24 | expert << 14 | first row / 8.
-constexpr uint32 pack_block(int expert, int row, int rows) {
-  return static_cast<uint32>(rows) << 24 | static_cast<uint32>(expert) << 14 |
-         static_cast<uint32>(row / device::kRowAlign);
-}
-constexpr int block_rows(uint32 word) {
-  return static_cast<int>(word >> 24);
-}
-constexpr int block_expert(uint32 word) {
-  return static_cast<int>(word >> 14 & 1023);
-}
-constexpr int block_row(uint32 word) {
-  return static_cast<int>(word & 0x3FFF) * device::kRowAlign;
-}
 
 }  // namespace switchyard::fused_moe

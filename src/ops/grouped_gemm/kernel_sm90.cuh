@@ -209,6 +209,8 @@ struct Consumer {
       cursor.advance();
     }
     ptx::wgmma_wait<0>();
+    ptx::pin(acc.half[0]);
+    ptx::pin(acc.half[1]);
     release(previous);
   }
 
