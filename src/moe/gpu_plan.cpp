@@ -46,6 +46,7 @@ fused_moe::Problem fused_problem(const GpuShape& s, int tokens, const cuda::Devi
           .lists = s.lists(),
           .slots_a_token = s.slots_a_token(),
           .half = s.half,
+          .weights = s.weights,
           .activation = s.activation,
           .bias = s.bias,
           .weight_on_input = s.config.router_weight_on_input,
@@ -211,9 +212,7 @@ std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
                                        std::vector<std::string>& declined) {
   std::vector<GpuExperts> all;
   const fused_moe::Problem fused = fused_problem(shape, tokens, device);
-  if (shape.weights != Weights::half) {
-    declined.push_back("fused_moe takes 16-bit weights");
-  } else if (const auto reason = fused_moe::declines(fused, device)) {
+  if (const auto reason = fused_moe::declines(fused, device)) {
     declined.push_back(*reason);
   } else {
     for (const auto& config : fused_moe::candidates(fused, device))

@@ -102,9 +102,12 @@ class Call {
   fused_moe::Args fused_args() const {
     using fused_moe::Config;
     const MoeConfig& c = shape_.config;
+    const int depth = plan_.experts.fused->depth;
     return {.tokens = token_data(),
             .gate_up = layer_.gate_up.as<unsigned char>(),
             .down = layer_.down.as<unsigned char>(),
+            .factors1 = layer_.gate_up_factors.as<float>(),
+            .factors2 = layer_.down_factors.as<float>(),
             .gate_up_bias = layer_.gate_up_bias.as<float>(),
             .down_bias = layer_.down_bias.as<float>(),
             .lists = lists(),
@@ -122,6 +125,8 @@ class Call {
             .k_tiles1 = ceil_div(c.hidden, Config::kDepth),
             .row_tiles2 = ceil_div(c.hidden, Config::kRows),
             .k_tiles2 = ceil_div(c.intermediate, Config::kDepth),
+            .k_steps1 = ceil_div(ceil_div(c.hidden, Config::kDepth), depth),
+            .k_steps2 = ceil_div(ceil_div(c.intermediate, Config::kDepth), depth),
             .constants = constants()};
   }
 

@@ -16,6 +16,7 @@
 // columns). In phase 2 one CTA keeps its output rows over all experts: no atomics, no finalize.
 #pragma once
 
+#include "device/fp4.cuh"
 #include "device/grid.cuh"
 #include "device/mma_sm90.cuh"
 #include "device/route_batch.cuh"
@@ -39,10 +40,10 @@ enum Barrier : uint32 { kConsumerBar = 1, kLoaderBar, kRowsBar };  // 0 is __syn
 
 /// What the work is divided by. Made before the kernel waits for its inputs.
 struct Divisors {
-  Divider ctas{gridDim.x}, row_tiles1, k_tiles1, k_tiles2;
+  Divider ctas{gridDim.x}, row_tiles1, k_steps1, k_steps2;
 
   __device__ explicit Divisors(const Args& args)
-      : row_tiles1(args.row_tiles1), k_tiles1(args.k_tiles1), k_tiles2(args.k_tiles2) {}
+      : row_tiles1(args.row_tiles1), k_steps1(args.k_steps1), k_steps2(args.k_steps2) {}
 };
 
 /// The rows of a batch, wherever they were listed.
@@ -56,10 +57,10 @@ struct Batch {
 
 /// The shares of the phases.
 __device__ inline Share share1(const Args& args, const Batch& batch, const Divisors& by) {
-  return {batch.count * args.row_tiles1, by.k_tiles1, by.ctas};
+  return {batch.count * args.row_tiles1, by.k_steps1, by.ctas};
 }
 __device__ inline Share share2(const Args& args, const Batch& batch, const Divisors& by) {
-  return {args.row_tiles2, Divider(batch.count * args.k_tiles2), by.ctas};
+  return {args.row_tiles2, Divider(batch.count * args.k_steps2), by.ctas};
 }
 
 /// Streams the weight tiles of both phases; one thread. Phase 2's tiles follow without a pause:
@@ -69,13 +70,16 @@ __device__ void copy_weights(const Args& args, const Ring& ring, const Batch& ba
                              const Divisors& by) {
   Cursor<kConfig.stages> cursor;
   const uint64 policy = ptx::policy_evict_first();
-  const auto copy = [&](const uint8* base, int64 tile) {
+  /// Step k of a row tile that has `depth` k tiles.
+  const auto copy = [&](const uint8* base, int64 row_tile, int k, int k_tiles) {
     const uint32 full = ring.full + 8 * cursor.stage;
+    const uint32 bytes = min(kConfig.depth, k_tiles - k * kConfig.depth) * kConfig.weight_bytes();
     ring.wait(ring.empty + 8 * cursor.stage, cursor.phase ^ 1);
-    ptx::mbarrier_arrive_expect(full, Config::kWeightBytes);
-    ptx::copy_bulk_streaming(ring.data + cursor.stage * kConfig.stage_bytes(),
-                             base + tile * Config::kWeightBytes, Config::kWeightBytes, full,
-                             policy);
+    ptx::mbarrier_arrive_expect(full, bytes);
+    ptx::copy_bulk_streaming(
+        ring.data + cursor.stage * kConfig.stage_bytes() + kConfig.depth * kConfig.token_bytes(),
+        base + (row_tile * k_tiles + k * kConfig.depth) * kConfig.weight_bytes(), bytes, full,
+        policy);
     cursor.advance();
   };
   Segment s;
@@ -84,18 +88,16 @@ __device__ void copy_weights(const Args& args, const Ring& ring, const Batch& ba
     const int64 tile =
         static_cast<int64>(block_expert(batch.block[b]) - b) * args.row_tiles1 + s.tile;
 #pragma unroll 1
-    for (int k = s.k_begin; k < s.k_end; ++k) copy(args.gate_up, tile * args.k_tiles1 + k);
+    for (int k = s.k_begin; k < s.k_end; ++k) copy(args.gate_up, tile, k, args.k_tiles1);
   }
   for (Share share = share2(args, batch, by); share.take(s);) {
-    auto b = static_cast<int>(by.k_tiles2.quotient(s.k_begin));
-    int k = s.k_begin - b * args.k_tiles2;
+    auto b = static_cast<int>(by.k_steps2.quotient(s.k_begin));
+    int k = s.k_begin - b * args.k_steps2;
 #pragma unroll 1
     for (int step = s.k_begin; step < s.k_end; ++step) {
-      copy(args.down,
-           (static_cast<int64>(block_expert(batch.block[b])) * args.row_tiles2 + s.tile) *
-                   args.k_tiles2 +
-               k);
-      if (++k == args.k_tiles2) k = 0, ++b;
+      copy(args.down, static_cast<int64>(block_expert(batch.block[b])) * args.row_tiles2 + s.tile,
+           k, args.k_tiles2);
+      if (++k == args.k_steps2) k = 0, ++b;
     }
   }
 }
@@ -111,20 +113,23 @@ struct TokenLoader {
   Cursor<kConfig.stages> cursor;
   int thread;
 
-  /// `steps` tiles of 64 columns from `column`; columns beyond `width` are zeros. Rows that are
-  /// null keep what is there: nothing reads their results.
-  __device__ void load(const uint16* const (&row)[kRows], int column, int width, int steps) {
+  /// `steps` steps from k tile `k_tile`; columns beyond `width` are zeros. Rows that are null keep
+  /// what is there: nothing reads their results.
+  __device__ void load(const uint16* const (&row)[kRows], int k_tile, int width, int steps) {
     const int chunk = thread % 8;
-    const uint32 offset = Config::kWeightBytes + (thread / 8) * 128 + ((chunk ^ (thread / 8)) << 4);
+    const uint32 offset = (thread / 8) * 128 + ((chunk ^ (thread / 8)) << 4);
+    int column = k_tile * Config::kDepth + chunk * 8;
 #pragma unroll 1
-    for (column += chunk * 8; steps > 0; --steps, column += Config::kDepth) {
+    for (; steps > 0; --steps) {
       const uint32 to = ring.data + cursor.stage * kConfig.stage_bytes() + offset;
       ring.wait(ring.empty + 8 * cursor.stage, cursor.phase ^ 1);
 #pragma unroll
-      for (int i = 0; i < kRows; ++i)
-        if (row[i])
-          ptx::copy_16(to + i * 1024, row[i] + (column < width ? column : 0),
-                       column < width ? 16 : 0);
+      for (int part = 0; part < kConfig.depth; ++part, column += Config::kDepth)
+#pragma unroll
+        for (int i = 0; i < kRows; ++i)
+          if (row[i])
+            ptx::copy_16(to + part * kConfig.token_bytes() + i * 1024,
+                         row[i] + (column < width ? column : 0), column < width ? 16 : 0);
       ptx::mbarrier_arrive_copies(ring.full + 8 * cursor.stage);
       cursor.advance();
     }
@@ -143,7 +148,7 @@ struct TokenLoader {
                            static_cast<int64>(batch.row_token[block_row(block) + r]) * args.hidden
                      : nullptr;
       }
-      load(row, s.k_begin * Config::kDepth, args.hidden, s.k_end - s.k_begin);
+      load(row, s.k_begin * kConfig.depth, args.hidden, s.k_end - s.k_begin);
     }
   }
 
@@ -152,9 +157,9 @@ struct TokenLoader {
     Segment s;
     for (Share share = share2(args, batch, by); share.take(s);) {
       for (int step = s.k_begin; step < s.k_end;) {
-        const auto b = static_cast<int>(by.k_tiles2.quotient(step));
-        const int k = step - b * args.k_tiles2;
-        const int steps = min(args.k_tiles2 - k, s.k_end - step);
+        const auto b = static_cast<int>(by.k_steps2.quotient(step));
+        const int k = step - b * args.k_steps2;
+        const int steps = min(args.k_steps2 - k, s.k_end - step);
         const uint32 block = batch.block[b];
         const uint16* row[kRows];
 #pragma unroll
@@ -164,7 +169,7 @@ struct TokenLoader {
                        ? args.act + static_cast<int64>(block_row(block) + r) * width
                        : nullptr;
         }
-        load(row, k * Config::kDepth, width, steps);
+        load(row, k * kConfig.depth, width, steps);
         step += steps;
       }
     }
@@ -193,30 +198,75 @@ struct Consumer {
     if (lane() == 0) ptx::mbarrier_arrive(ring.empty + 8 * stage);
   }
 
-  /// acc [64 rows of this warpgroup, block] = the sum of the next `steps` stages.
-  __device__ void multiply(float (&acc)[kN / 2], int steps) {
+  /// acc [64 rows of this warpgroup, block] = the sum of the next `steps` stages, from step k of a
+  /// row tile that has k_tiles k tiles; `rows` of the block's columns count.
+  __device__ void multiply(float (&acc)[kN / 2], int k, int steps, int k_tiles, int rows) {
 #pragma unroll
     for (int i = 0; i < kN / 2; ++i) acc[i] = 0;
     int previous = -1;
 #pragma unroll 1
-    for (; steps > 0; --steps) {
+    for (; steps > 0; --steps, ++k) {
       ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
-      ptx::fence_proxy_async();
-      const uint32 stage = ring.data + cursor.stage * kConfig.stage_bytes();
-      const uint64 a = device::operand(stage + (thread / 128) * (64 * 128));
-      const uint64 b = device::operand(stage + Config::kWeightBytes);
-      ptx::wgmma_fence();
-#pragma unroll
-      for (int k = 0; k < 4; ++k) device::wgmma<kN, kConfig.half>(acc, a + 2 * k, b + 2 * k);
-      ptx::wgmma_commit();
-      ptx::wgmma_wait<1>();
-      if (previous >= 0) release(previous);
+      const uint32 tokens = ring.data + cursor.stage * kConfig.stage_bytes();
+      const uint32 weights = tokens + kConfig.depth * kConfig.token_bytes();
+      if constexpr (kConfig.weights == Weights::half) {
+        ptx::fence_proxy_async();
+        step(acc, weights, tokens);
+        ptx::wgmma_wait<1>();
+        if (previous >= 0) release(previous);
+      } else {
+        packed_step(acc, weights, tokens, min(kConfig.depth, k_tiles - k * kConfig.depth), rows);
+        release(cursor.stage);
+      }
       previous = cursor.stage;
       cursor.advance();
     }
-    ptx::wgmma_wait<0>();
-    ptx::pin(acc);
-    if (previous >= 0) release(previous);
+    if constexpr (kConfig.weights == Weights::half) {
+      ptx::wgmma_wait<0>();
+      ptx::pin(acc);
+      if (previous >= 0) release(previous);
+    }
+  }
+
+  /// One k tile by wgmma, under way on return.
+  __device__ void step(float (&acc)[kN / 2], uint32 weights, uint32 tokens) const {
+    const uint64 a = device::operand(weights + (thread / 128) * (64 * 128));
+    const uint64 b = device::operand(tokens);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) device::wgmma<kN, kConfig.half>(acc, a + 2 * k, b + 2 * k);
+    ptx::wgmma_commit();
+  }
+
+  /// `tiles` k tiles by mma.sync, whose operands are the threads' own: a warpgroup has half of the
+  /// rows of a tile.
+  __device__ void packed_step(float (&acc)[kN / 2], uint32 weights, uint32 tokens, int tiles,
+                              int rows) const {
+    const int own = thread % 128, half = thread / 128;
+    const uint32 codes = weights + half * 2048 + own * 16;
+    const uint32 scales =
+        weights + Config::kRows * Config::kDepth / 2 + (own / 32 * 8 + lane() / 4) * 16 + half * 8;
+    const uint32 row = tokens + lane() % 8 * 128;
+#pragma unroll
+    for (int part = 0; part < kConfig.depth; ++part) {
+      if (part >= tiles) break;
+      const uint4 words = ptx::load_shared_4(codes + part * kConfig.weight_bytes());
+      const uint2 scale = ptx::load_shared_2(scales + part * kConfig.weight_bytes());
+#pragma unroll
+      for (int columns = 0; columns < 2; ++columns) {  // 32 of them
+        uint32 a[2][4];
+        device::decode_nvfp4(columns ? words.z : words.x, columns ? words.w : words.y,
+                             columns ? scale.y : scale.x, a);
+        const uint32 chunk = (columns * 4 + lane() / 8 ^ lane() % 8) << 4;
+#pragma unroll
+        for (int j = 0; j < kN / 8; ++j) {
+          if (j > 0 && j * 8 >= rows) break;
+          const uint4 b = ptx::load_matrices(row + part * kConfig.token_bytes() + j * 1024 + chunk);
+          ptx::mma<kConfig.half>(acc + 4 * j, a[0], b.x, b.y);
+          ptx::mma<kConfig.half>(acc + 4 * j, a[1], b.z, b.w);
+        }
+      }
+    }
   }
 
   /// This CTA's slot for sums that another CTA finishes.
@@ -267,7 +317,9 @@ struct Consumer {
 
   __device__ void tile1(const Segment& s, int helpers_end) {
     float acc[kN / 2];
-    multiply(acc, s.k_end - s.k_begin);
+    const auto place = static_cast<int>(by.row_tiles1.quotient(s.tile));
+    const uint32 b = batch.block[place];
+    multiply(acc, s.k_begin, s.k_end - s.k_begin, args.k_tiles1, block_rows(b));
     if (s.k_begin > 0) {
 #pragma unroll
       for (int i = 0; i < kN / 2; i += 4)
@@ -277,8 +329,6 @@ struct Consumer {
     }
     wait_for_helpers(helpers_end, 1);
     add_parts<kN / 8, 64 / kN>(acc, helpers_end, 4 * thread);
-    const auto place = static_cast<int>(by.row_tiles1.quotient(s.tile));
-    const uint32 b = batch.block[place];
     const int row_tile = s.tile - place * args.row_tiles1;
     if constexpr (kGated) {
       store_act<2>(acc, b, row_tile * 64 + (thread / 32) * 8 + lane() / 4);
@@ -287,10 +337,16 @@ struct Consumer {
     }
   }
 
+  __device__ static float2 factors(const float* of, uint32 b) {
+    if constexpr (kConfig.weights == Weights::half) return {1, 1};
+    return reinterpret_cast<const float2*>(of)[block_expert(b)];
+  }
+
   /// Output i of every token; with kParts 1 also output i + 8, from the accumulators that else hold
   /// the up projection.
   template <int kParts>
   __device__ void store_act(const float (&acc)[kN / 2], uint32 b, int i) const {
+    const float2 factor = factors(args.factors1, b);
 #pragma unroll
     for (int part = 0; part < 3 - kParts; ++part, i += 8) {
       float gate_bias = 0, up_bias = 0;
@@ -306,8 +362,8 @@ struct Consumer {
         if (column >= block_rows(b)) continue;
         const int r = block_row(b) + column;
         const float on_input = kConfig.weight_on_input ? batch.row_weight[r] : 1;
-        const float gate = acc[at] * on_input + gate_bias;
-        const float up = kParts == 2 ? acc[at + 2] * on_input + up_bias : 0;
+        const float gate = acc[at] * factor.x * on_input + gate_bias;
+        const float up = kParts == 2 ? acc[at + 2] * factor.y * on_input + up_bias : 0;
         const float y =
             device::activate<kConfig.activation, device::FastMath>(gate, up, args.constants);
         args.act[static_cast<int64>(r) * (args.row_tiles1 * kConfig.act_rows()) + i] =
@@ -324,7 +380,8 @@ struct Consumer {
   /// sums += down[e] . act for the next `steps` stages, all of block b; the bias comes with step 0.
   __device__ void accumulate(const Segment& s, uint32 b, int k, int steps) {
     float acc[kN / 2];
-    multiply(acc, steps);
+    multiply(acc, k, steps, args.k_tiles2, block_rows(b));
+    const float factor = factors(args.factors2, b).x;
     const int row = s.tile * Config::kRows + tile_row();
     float bias[2] = {};
     if (kConfig.bias && k == 0)
@@ -337,8 +394,8 @@ struct Consumer {
       if (column >= block_rows(b)) continue;
       float* sum = sums + batch.row_token[r] * Config::kSumStride + tile_row();
       const float weight = kConfig.weight_on_input ? 1 : batch.row_weight[r];
-      sum[0] += weight * (acc[j / 2 * 4 + j % 2] + bias[0]);
-      sum[8] += weight * (acc[j / 2 * 4 + 2 + j % 2] + bias[1]);
+      sum[0] += weight * (acc[j / 2 * 4 + j % 2] * factor + bias[0]);
+      sum[8] += weight * (acc[j / 2 * 4 + 2 + j % 2] * factor + bias[1]);
     }
     __syncwarp();  // the next block may bring a token to another lane
   }
@@ -353,9 +410,9 @@ struct Consumer {
         *reinterpret_cast<float4*>(sums + t * Config::kSumStride + at) = {0, 0, 0, 0};
       __syncwarp();
       for (int step = s.k_begin; step < s.k_end;) {
-        const auto b = static_cast<int>(by.k_tiles2.quotient(step));
-        const int k = step - b * args.k_tiles2;
-        const int steps = min(args.k_tiles2 - k, s.k_end - step);
+        const auto b = static_cast<int>(by.k_steps2.quotient(step));
+        const int k = step - b * args.k_steps2;
+        const int steps = min(args.k_steps2 - k, s.k_end - step);
         accumulate(s, batch.block[b], k, steps);
         step += steps;
       }

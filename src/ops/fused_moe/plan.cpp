@@ -75,14 +75,25 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
   std::vector<Config> all;
   int tokens = 8;
   while (tokens < p.tokens) tokens *= 2;
-  for (const int stages : {kStages, kStages - 1, kStages + 2}) {
+  // Stages of packed weights hold several tiles: what a step costs beside its products is paid less
+  // often.
+  struct Ring {
+    int depth, stages;
+  };
+  const std::vector<Ring> rings =
+      p.weights == Weights::half
+          ? std::vector<Ring>{{1, kStages}, {1, kStages - 1}, {1, kStages + 2}}
+          : std::vector<Ring>{{2, 8}, {4, 5}, {2, 12}, {2, 5}, {1, 16}, {1, 8}};
+  for (const auto [depth, stages] : rings) {
     Config config = {.tokens = tokens,
                      .block = std::min(tokens, 64),
+                     .depth = depth,
                      .stages = stages,
                      .activation = p.activation,
                      .bias = p.bias,
                      .weight_on_input = p.weight_on_input,
                      .half = p.half,
+                     .weights = p.weights,
                      .routes = routes(p),
                      .shared = 0,
                      .select = {}};
@@ -93,17 +104,19 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
 }
 
 std::string to_string(const Config& c) {
-  return fmt::format("fused tokens {} block {} stages {}{}", c.tokens, c.block, c.stages,
-                     c.routes ? " routing" : "");
+  return fmt::format("fused tokens {} block {} depth {} stages {}{}", c.tokens, c.block, c.depth,
+                     c.stages, c.routes ? " routing" : "");
 }
 
 jit::Program program(const Config& c, int sm) {
   return {.file = "ops/fused_moe/kernel_sm90.cuh",
           .instance = fmt::format(
-              "switchyard::fused_moe::kernel<switchyard::fused_moe::Config{{{}, {}, {}, "
-              "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({}), {}, {}, {}}}>",
-              c.tokens, c.block, c.stages, static_cast<int>(c.activation), c.bias,
-              c.weight_on_input, static_cast<int>(c.half), c.routes, c.shared, instance(c.select)),
+              "switchyard::fused_moe::kernel<switchyard::fused_moe::Config{{{}, {}, {}, {}, "
+              "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({}), "
+              "switchyard::Weights({}), {}, {}, {}}}>",
+              c.tokens, c.block, c.depth, c.stages, static_cast<int>(c.activation), c.bias,
+              c.weight_on_input, static_cast<int>(c.half), static_cast<int>(c.weights), c.routes,
+              c.shared, instance(c.select)),
           .arch = jit::architecture(sm),
           .options = {}};
 }

@@ -18,6 +18,7 @@ struct Problem {
   int lists = 0;          ///< local experts and shared ones
   int slots_a_token = 0;  ///< top_k and shared ones
   Half half = Half::bf16;
+  Weights weights = Weights::half;
   device::ActivationCode activation = device::ActivationCode::swiglu;
   bool bias = false, weight_on_input = false;
   int shared = 0;                           ///< of the lists, at their end

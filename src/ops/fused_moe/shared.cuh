@@ -14,6 +14,8 @@ struct Args {
   const uint16* tokens;       // [T, H]
   const uint8* gate_up;       // [L, row_tiles1, k_tiles1] tiles
   const uint8* down;          // [L, row_tiles2, k_tiles2] tiles
+  const float* factors1;      // [L, 2]  of packed weights: gate and up, or the same twice
+  const float* factors2;      // [L, 2]  of packed weights, the first counts
   const float* gate_up_bias;  // [L, 2I]  if Config::bias; [L, I] without a gate
   const float* down_bias;     // [L, H]   if Config::bias
   device::Lists lists;        // unless Config::routes
@@ -26,6 +28,7 @@ struct Args {
   int token_limit, hidden, intermediate;
   int locals;  // lists before the shared ones
   int row_tiles1, k_tiles1, row_tiles2, k_tiles2;
+  int k_steps1, k_steps2;  // of Config::depth k tiles
   device::ActivationConstants constants;
 };
 
@@ -33,11 +36,13 @@ struct Args {
 struct Config {
   int tokens;  // T at most this
   int block;   // tokens of a block at most this: 8, 16, 32, 64
+  int depth;   // k tiles of a step: one stage of the ring
   int stages;
   device::ActivationCode activation;
   bool bias;
   bool weight_on_input;  // the router weight multiplies the expert's input, not its output
-  Half half;
+  Half half;             // tokens, and weights unless they are packed
+  Weights weights;
   bool routes;  // chooses and lists experts itself, from logits or given ids
   int shared;   // shared experts, if it routes
   device::Selection select;
@@ -45,7 +50,10 @@ struct Config {
 
   static constexpr int kRows = 128;  // weight rows a tile
   static constexpr int kDepth = 64;  // columns of K a tile: 128 bytes
-  static constexpr int kWeightBytes = kRows * kDepth * 2;
+  /// Of a tile of ops/repack; packed ones end with their scales.
+  constexpr int weight_bytes() const {
+    return weights == Weights::half ? kRows * kDepth * 2 : kRows * kDepth / 2 + kRows * kDepth / 16;
+  }
   static constexpr int kThreads = 384;  // copy warps, then two consumer warpgroups
   static constexpr int kMaxBlocks = 2048;
   static constexpr int kMaxRouted = 16;  // tokens that the kernel routes itself
@@ -54,8 +62,12 @@ struct Config {
   static constexpr int kSumStride = kRows + 8;  // floats between tokens: spreads them over banks
   /// FC1's outputs a row tile.
   constexpr int act_rows() const { return device::is_gated(activation) ? kRows / 2 : kRows; }
+  /// Of a k tile.
   constexpr int token_bytes() const { return block * kDepth * 2; }
-  constexpr int stage_bytes() const { return kWeightBytes + token_bytes(); }
+  /// Tokens, then weights, of `depth` k tiles.
+  constexpr int stage_bytes() const {
+    return (depth * (token_bytes() + weight_bytes()) + 1023) / 1024 * 1024;
+  }
   constexpr int sum_bytes() const { return tokens * kSumStride * 4; }
   /// What lists by expert take while they are made, in the place of the sums.
   constexpr int list_bytes() const {
