@@ -1,5 +1,6 @@
 #pragma once
 
+#include "device/half.cuh"
 #include "device/types.cuh"
 
 #ifdef __CUDACC__
@@ -72,7 +73,7 @@ SWITCHYARD_BOTH constexpr Fp4Bit place_of(int group, int pair, int column, int b
 // addition make a bf16 that is 2^119 times the scale; with the 2^-126 of the codes, 2^-7 is left,
 // which the expert's factor takes back.
 
-constexpr float kNvfp4Factor = 128;
+constexpr float kFp4Factor = 128;
 constexpr uint8 kZeroScale = 0;  // the block's codes are zeros then
 constexpr uint8 kNanScale = 0xff;
 
@@ -100,13 +101,60 @@ SWITCHYARD_BOTH constexpr uint32 expand_scales(uint32 codes) {
   return codes * 16 + 0x70007000;
 }
 
+// --- MXFP4 scales -----------------------------------------------------------------------------
+//
+// E8M0, a power of two for 32 columns, as the exponent of a bf16 that is 2^(119 - shift) times the
+// scale. `shift` is the layer's: 0 unless a scale is above 2^8.
+
+constexpr int kMxfp4Bias = 119;
+
+SWITCHYARD_BOTH constexpr uint32 expand_exponents(uint32 codes) {
+  return codes << 7;
+}
+
+// --- both -------------------------------------------------------------------------------------
+
+/// Bytes of a tile of 128 rows x 64 columns: codes, then scales.
+constexpr int kFp4CodeBytes = 128 * 64 / 2;
+SWITCHYARD_BOTH constexpr int fp4_scale_bytes(Weights weights) {
+  return weights == Weights::nvfp4 ? 128 * 64 / 16 : 128 * 64 / 32;
+}
+/// Of a tile of any weights.
+SWITCHYARD_BOTH constexpr int tile_bytes(Weights weights) {
+  return weights == Weights::half ? 128 * 64 * 2 : kFp4CodeBytes + fp4_scale_bytes(weights);
+}
+/// Where thread (w, g) of a half of the rows finds its scales among a tile's: a word for 32 columns
+/// (NVFP4) or 64.
+SWITCHYARD_BOTH constexpr int fp4_scales_at(Weights weights, int w, int g, int half) {
+  const int words = weights == Weights::nvfp4 ? 2 : 1;
+  return ((w * 8 + g) * 2 + half) * words * 4;
+}
+
 #ifdef __CUDACC__
-/// The operand registers of two neighbouring groups of 16 columns: the codes' words, and the codes
-/// of the scales of rows g and g + 8 of the first group, then of the second.
-__device__ inline void decode_nvfp4(uint32 even, uint32 odd, uint32 scales, uint32 (&a)[2][4]) {
+/// Of rows g and g + 8 of one half of a tile, four groups of 16 columns.
+template <Weights kWeights>
+struct Fp4Scales {
+  uint32 words[2];
+
+  __device__ static Fp4Scales load(uint32 address) {
+    if constexpr (kWeights == Weights::nvfp4) {
+      const uint2 both = ptx::load_shared_2(address);
+      return {{both.x, both.y}};
+    } else {
+      const uint32 word = ptx::load_shared(address);
+      return {{word, word >> 16}};
+    }
+  }
+};
+
+/// The operand registers of two neighbouring groups of 16 columns: the words of their codes, and
+/// the word of their scales.
+template <Weights kWeights>
+__device__ inline void decode_fp4(uint32 even, uint32 odd, uint32 scales, uint32 (&a)[2][4]) {
   const Fp4Pairs pairs = spread_fp4(even, odd);
-  const uint32 s0 = expand_scales(__byte_perm(scales, 0, 0x4140));
-  const uint32 s1 = expand_scales(__byte_perm(scales, 0, 0x4342));
+  const uint32 first = __byte_perm(scales, 0, 0x4140);
+  const uint32 s0 = kWeights == Weights::nvfp4 ? expand_scales(first) : expand_exponents(first);
+  const uint32 s1 = kWeights == Weights::nvfp4 ? expand_scales(__byte_perm(scales, 0, 0x4342)) : s0;
 #pragma unroll
   for (int p = 0; p < 4; ++p) {
     a[0][p] = ptx::multiply_bf16x2(pairs.even[p], p % 2 ? ptx::both_high(s0) : ptx::both_low(s0));

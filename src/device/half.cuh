@@ -9,8 +9,8 @@ namespace switchyard {
 /// Which one the bits are.
 enum class Half : int { bf16, fp16 };
 
-/// How the weights of kernels are stored.
-enum class Weights : int { half, nvfp4 };
+/// How the weights of kernels are stored: as the tokens are, or packed (device/fp4.cuh).
+enum class Weights : int { half, nvfp4, mxfp4 };
 
 }  // namespace switchyard
 

@@ -105,6 +105,11 @@ __device__ inline void copy_16(uint32 to, const void* from, uint32 bytes) {
                : "memory");
 }
 
+__device__ inline uint32 load_shared(uint32 address) {
+  uint32 word;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(address));
+  return word;
+}
 __device__ inline uint4 load_shared_4(uint32 address) {
   uint4 words;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"

@@ -22,6 +22,29 @@ static_assert(static_cast<int>(device::ActivationCode::swiglu) ==
 static_assert(static_cast<int>(device::ActivationCode::situ) ==
               static_cast<int>(ActivationKind::situ));
 
+std::span<const std::uint8_t> scale_bytes(const ExpertMatrix& m) {
+  return {m.scales.as<std::uint8_t>(), static_cast<std::size_t>(m.scales.bytes())};
+}
+
+/// By how many powers of two MXFP4 scales are too large for bf16 (device/fp4.cuh). Weights below
+/// 2^(shift - 119) become subnormals of bf16, which lose bits.
+constexpr int kLargestScale = 254 - device::kMxfp4Bias;
+int scale_shift(const ExpertMatrix& m) {
+  return std::max(0, *std::ranges::max_element(scale_bytes(m)) - kLargestScale);
+}
+
+/// Why kernels cannot have these four-bit weights.
+std::optional<std::string> scales_decline(const ExpertMatrix& m) {
+  if (m.format == weight_format("nvfp4")) {  // a sign, or NaN, would be lost
+    if (std::ranges::any_of(scale_bytes(m), [](std::uint8_t scale) { return scale > 0x7e; }))
+      return "weights: GPU kernels take nvfp4 scales from 0 to 448, got a negative one or NaN";
+  } else if (m.format == weight_format("mxfp4")) {
+    if (std::ranges::any_of(scale_bytes(m), [](std::uint8_t scale) { return scale == 0xff; }))
+      return "weights: GPU kernels take no mxfp4 scale that is NaN";
+  }
+  return std::nullopt;
+}
+
 /// Which side of a matrix is I wide.
 enum class Split { rows, columns };
 
@@ -45,7 +68,7 @@ class Uploader {
   /// The experts of `routed`, then the parts of `shared`, in tiles.
   cuda::DeviceBuffer tiles(const ExpertMatrix& routed, const ExpertMatrix& shared,
                            const repack::Matrix& one, Split split) {
-    if (shape_.weights == Weights::nvfp4) return packed_tiles(routed, one);
+    if (shape_.weights != Weights::half) return packed_tiles(routed, one);
     const auto size = static_cast<std::size_t>(repack::tiled_bytes(one));
     cuda::DeviceBuffer buffer(context_, size * static_cast<std::size_t>(shape_.lists()));
     const repack::Gpu gpu{context_, stream_, loader_};
@@ -66,12 +89,15 @@ class Uploader {
   /// [lists, 2]: what the products of a packed matrix's parts are multiplied by.
   cuda::DeviceBuffer factors(const ExpertMatrix& m) {
     if (shape_.weights == Weights::half) return {};
+    const auto locals = static_cast<std::size_t>(shape_.locals);
+    if (shape_.weights == Weights::mxfp4)
+      return values(std::vector<float>(2 * locals, std::ldexp(device::kFp4Factor, scale_shift(m))));
     const auto parts = static_cast<std::size_t>(m.global_scale.shape()[1]);
     std::vector<float> all;
-    for (std::size_t e = 0; e < static_cast<std::size_t>(shape_.locals); ++e)
+    for (std::size_t e = 0; e < locals; ++e)
       for (std::size_t part = 0; part < 2; ++part)
         all.push_back(m.global_scale.as<float>()[e * parts + std::min(part, parts - 1)] *
-                      device::kNvfp4Factor);
+                      device::kFp4Factor);
     return values(all);
   }
 
@@ -115,14 +141,19 @@ class Uploader {
 
  private:
   cuda::DeviceBuffer packed_tiles(const ExpertMatrix& m, const repack::Matrix& one) {
-    cuda::DeviceBuffer buffer(context_, static_cast<std::size_t>(repack::tile_count(one)) *
-                                            repack::kFp4TileBytes *
-                                            static_cast<std::size_t>(shape_.locals));
+    cuda::DeviceBuffer buffer(context_,
+                              static_cast<std::size_t>(repack::tile_count(one)) *
+                                  static_cast<std::size_t>(device::tile_bytes(shape_.weights)) *
+                                  static_cast<std::size_t>(shape_.locals));
     const auto whole = [](const Tensor& t) {
       return std::span(t.as<std::byte>(), static_cast<std::size_t>(t.bytes()));
     };
-    repack::upload_nvfp4({context_, stream_, loader_}, one, shape_.locals, whole(m.elements),
-                         whole(m.scales), buffer.data());
+    repack::upload_fp4({context_, stream_, loader_}, one, shape_.locals,
+                       {.weights = shape_.weights,
+                        .codes = whole(m.elements),
+                        .scales = whole(m.scales),
+                        .shift = shape_.weights == Weights::mxfp4 ? scale_shift(m) : 0},
+                       buffer.data());
     return buffer;
   }
 
@@ -164,11 +195,7 @@ std::optional<std::string> declines(const MoeConfig& config, const MoeWeights& w
     if (m->format != gate_up.format)
       return fmt::format("weights: GPU kernels take one format for all, got {} and {}",
                          to_string(gate_up.format), to_string(m->format));
-    // A sign of a scale, or NaN, would be lost.
-    if (m->format == weight_format("nvfp4") &&
-        std::any_of(m->scales.as<std::uint8_t>(), m->scales.as<std::uint8_t>() + m->scales.bytes(),
-                    [](std::uint8_t scale) { return scale > 0x7e; }))
-      return "weights: GPU kernels take nvfp4 scales from 0 to 448, got a negative one or NaN";
+    if (auto reason = scales_decline(*m)) return reason;
     if (m->input_factor || m->group_of_column)
       return "weights: factors and orders of input columns have no GPU kernel";
   }
@@ -183,9 +210,13 @@ std::optional<std::string> declines(const MoeConfig& config, const MoeWeights& w
 
 std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFormat& format,
                                         int locals, GpuShape& shape) {
-  const bool fp16 = format == weight_format("fp16"), nvfp4 = format == weight_format("nvfp4");
-  if (!fp16 && !nvfp4 && format != weight_format("bf16"))
-    return fmt::format("weights: GPU kernels take bf16, fp16 and nvfp4, got {}", to_string(format));
+  const bool fp16 = format == weight_format("fp16");
+  const Weights packed = format == weight_format("nvfp4")   ? Weights::nvfp4
+                         : format == weight_format("mxfp4") ? Weights::mxfp4
+                                                            : Weights::half;
+  if (packed == Weights::half && !fp16 && format != weight_format("bf16"))
+    return fmt::format("weights: GPU kernels take bf16, fp16, nvfp4 and mxfp4, got {}",
+                       to_string(format));
   const auto act = fp16 ? ActivationFormat::fp16 : ActivationFormat::bf16;
   if (config.act != act)
     return fmt::format("act: with {} weights GPU kernels take {}, got {}", to_string(format),
@@ -193,15 +224,15 @@ std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFor
   if (config.latent > 0) return "latent: the projections have no GPU kernel";
   if (config.routing.zero_experts > 0) return "zero_experts: they have no GPU kernel";
   if (config.dense) return "dense: GPU kernels visit chosen experts alone, the sums are the same";
-  if (nvfp4 && config.shared_intermediate > 0)
-    return "shared: a shared expert of nvfp4 weights has no GPU kernel";
+  if (packed != Weights::half && config.shared_intermediate > 0)
+    return "shared: a shared expert of four-bit weights has no GPU kernel";
   if (config.shared_intermediate > 0 && config.router_weight_on_input)
     return "shared: a shared expert beside router weights on the input has no GPU kernel";
   shape = {.config = config,
            .locals = locals,
            .shared = ceil_div(config.shared_intermediate, config.intermediate),
            .half = fp16 ? Half::fp16 : Half::bf16,
-           .weights = nvfp4 ? Weights::nvfp4 : Weights::half,
+           .weights = packed,
            .activation = static_cast<device::ActivationCode>(config.activation.kind),
            .bias = false};
   return std::nullopt;

@@ -61,7 +61,7 @@ int fc1_matrices(const GpuShape& s) {
 
 /// Bytes of a weight.
 double weight_size(const GpuShape& s) {
-  return s.weights == Weights::half ? 2 : 0.5625;
+  return device::tile_bytes(s.weights) / (128.0 * 64);
 }
 
 /// Experts that `tokens` tokens reach if each of them is as likely.

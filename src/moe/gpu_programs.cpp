@@ -55,11 +55,13 @@ GpuPlan plan_problem(const MoeProblem& problem, const cuda::DeviceInfo& device) 
 }
 
 std::vector<jit::Program> gpu_programs(const MoeProblem& problem, int sm) {
-  const Half half = problem.format == weight_format("fp16") ? Half::fp16 : Half::bf16;
-  const bool nvfp4 = problem.format == weight_format("nvfp4");
-  std::vector<jit::Program> all = {
-      nvfp4 ? repack::fp4_program(sm) : repack::program({.direction = repack::Direction::pack}, sm),
-      repack::norm_program(half, nvfp4 ? Weights::nvfp4 : Weights::half, sm)};
+  GpuShape shape;
+  if (const auto reason = shape_of(problem, shape))
+    throw Unsupported(fmt::format("[gpu] {}: {}.", to_string(problem), *reason));
+  std::vector<jit::Program> all = {shape.weights == Weights::half
+                                       ? repack::program({.direction = repack::Direction::pack}, sm)
+                                       : repack::fp4_program(shape.weights, sm),
+                                   repack::norm_program(shape.half, shape.weights, sm)};
   for (jit::Program& p : programs(plan_problem(problem, any_device(sm)), sm))
     all.push_back(std::move(p));
   return all;

@@ -72,10 +72,11 @@ TEST(Fp4, ScalesComeBackAndExpandExactly) {
     const uint32 pair = expand_scales(stored | static_cast<uint32>(stored) << 16);
     ASSERT_EQ(pair & 0xffff, pair >> 16);
     const float expanded = half_of(pair, 0);
-    if (std::isnan(scale))
+    if (std::isnan(scale)) {
       ASSERT_TRUE(std::isnan(expanded));
-    else if (scale != 0)
+    } else if (scale != 0) {
       ASSERT_EQ(std::ldexp(expanded, -119), scale) << code;
+    }
   }
 }
 
@@ -88,7 +89,7 @@ TEST(Fp4, WeightsAreExactInBf16) {
       const auto words = words_with(static_cast<uint8>(code), 0, 3, 1);
       const float spread = half_of(spread_fp4(words[0], words[1]).even[3], 1);
       const float factor = half_of(expand_scales(encode_scale(static_cast<uint8>(scale))), 0);
-      const float product = spread * factor * kNvfp4Factor;
+      const float product = spread * factor * kFp4Factor;
       ASSERT_EQ(product, weight);
       ASSERT_EQ(formats::decode_bf16(formats::encode_bf16(spread * factor)), spread * factor);
     }
@@ -106,77 +107,110 @@ TEST(Fp4, JoinIsTheInverseOfSpread) {
   for (uint32 codes = 0; codes < 256; ++codes) ASSERT_EQ(narrow_fp4(widen_fp4(codes)), codes);
 }
 
-using repack::kFp4TileBytes, repack::kFp4Threads, repack::Matrix, repack::RowOrder;
+TEST(Fp4, ExponentsExpandExactly) {
+  for (int scale = 9; scale <= 135; ++scale) {
+    const uint32 code = repack::encode_scale(Weights::mxfp4, static_cast<uint8>(scale), 0);
+    EXPECT_EQ(std::ldexp(half_of(expand_exponents(code), 0), -119), std::ldexp(1.0F, scale - 127));
+    // With the smallest code still no subnormal.
+    EXPECT_TRUE(std::isnormal(std::ldexp(0.5F, -126) * half_of(expand_exponents(code), 0)));
+  }
+}
 
-class Fp4Tiles : public testing::TestWithParam<Matrix> {
- protected:
-  const Matrix m = GetParam();
+using repack::kFp4Threads, repack::Matrix, repack::RowOrder;
+
+/// Random weights of a matrix, and its tiles.
+template <Weights kWeights>
+struct Packed {
+  static constexpr int kBlock = repack::fp4_block(kWeights);
+  static constexpr auto kBytes = static_cast<std::size_t>(tile_bytes(kWeights));
+  const Matrix m;
   const std::size_t elements = static_cast<std::size_t>(m.out) * static_cast<std::size_t>(m.in);
   const int count = tile_count(m);
   std::vector<uint8> codes = std::vector<uint8>(elements / 2),
-                     scales = std::vector<uint8>(elements / 16);
-  alignas(16) std::vector<uint8> tiles = std::vector<uint8>(static_cast<std::size_t>(count) *
-                                                                kFp4TileBytes,
-                                                            0xd5);
+                     scales = std::vector<uint8>(elements / kBlock);
+  std::vector<uint32> tiles =
+      std::vector<uint32>(static_cast<std::size_t>(count) * kBytes / 4, 0xd5d5d5d5);
 
-  void SetUp() override {
+  explicit Packed(const Matrix& matrix) : m(matrix) {
     std::mt19937 random(7);
     for (uint8& c : codes) c = static_cast<uint8>(random());
-    for (uint8& s : scales) s = static_cast<uint8>(random() % 0x7f);
+    for (uint8& s : scales)
+      s = static_cast<uint8>(kWeights == Weights::nvfp4 ? random() % 0x7f : 9 + random() % 127);
     for (std::size_t i = 0; i < scales.size(); ++i)  // codes of zero scales are zeros
-      if (scales[i] == 0) std::fill_n(codes.begin() + static_cast<std::ptrdiff_t>(8 * i), 8, 0);
+      if (kWeights == Weights::nvfp4 && scales[i] == 0)
+        std::fill_n(codes.begin() + static_cast<std::ptrdiff_t>(kBlock / 2 * i), kBlock / 2, 0);
     for (int tile = 0; tile < count; ++tile)
       for (int thread = 0; thread < kFp4Threads; ++thread)
-        pack_fp4(m, {codes.data(), scales.data()}, tile, thread,
-                 tiles.data() + tile * kFp4TileBytes);
+        repack::pack_fp4<kWeights>(m, {codes.data(), scales.data()}, 0, tile, thread, at(tile));
+  }
+  uint8* at(int tile) {
+    return reinterpret_cast<uint8*>(tiles.data()) + static_cast<std::size_t>(tile) * kBytes;
+  }
+
+  void expect_unpacked() {
+    std::vector<uint8> back_codes(codes.size(), 0xd5), back_scales(scales.size(), 0xd5);
+    for (int tile = 0; tile < count; ++tile)
+      for (int thread = 0; thread < kFp4Threads; ++thread)
+        repack::unpack_fp4<kWeights>(m, at(tile), 0, tile, thread,
+                                     {back_codes.data(), back_scales.data()});
+    EXPECT_EQ(back_codes, codes);
+    EXPECT_EQ(back_scales, scales);
+  }
+
+  float weight(int row, int column) const {
+    if (row < 0 || column >= m.in) return 0;
+    const std::int64_t place = std::int64_t{row} * m.in + column;
+    const uint8 scale = scales[static_cast<std::size_t>(place / kBlock)];
+    return formats::decode_e2m1(formats::nibble(codes.data(), place)) *
+           (kWeights == Weights::nvfp4 ? formats::decode_e4m3(scale)
+                                       : std::ldexp(1.0F, scale - 127));
+  }
+
+  /// What a thread of the tensor cores' operand finds, by the layout of PTX: registers a0 .. a3.
+  void expect_found() {
+    for (int tile = 0; tile < count; ++tile)
+      for (int thread = 0; thread < kFp4Threads; ++thread)
+        for (int half = 0; half < 2; ++half)
+          for (int group = 0; group < 4; ++group) {
+            const uint32* words = reinterpret_cast<const uint32*>(at(tile)) +
+                                  (half * kFp4Threads + thread) * 4 + group / 2 * 2;
+            const Fp4Pairs pairs = spread_fp4(words[0], words[1]);
+            for (int p = 0; p < 4; ++p)
+              for (int c = 0; c < 2; ++c) {
+                const int in_tile = half * 64 + thread / 32 * 16 + thread % 32 / 4 + p % 2 * 8;
+                const int row = source_row(m, tile / column_tiles(m), static_cast<uint32>(in_tile));
+                const int column =
+                    tile % column_tiles(m) * 64 + group * 16 + p / 2 * 8 + thread % 4 * 2 + c;
+                const uint32 code =
+                    at(tile)[repack::fp4_scale_at(kWeights, thread, half, group, p % 2)];
+                const float scale = half_of(
+                    kWeights == Weights::nvfp4 ? expand_scales(code) : expand_exponents(code), 0);
+                const float found =
+                    half_of((group % 2 ? pairs.odd : pairs.even)[p], c) * scale * kFp4Factor;
+                ASSERT_EQ(found, weight(row, column))
+                    << tile << " " << thread << " " << half << group << p << c;
+              }
+          }
   }
 };
 
+class Fp4Tiles : public testing::TestWithParam<Matrix> {};
+
 TEST_P(Fp4Tiles, UnpackReturnsTheBytes) {
-  std::vector<uint8> back_codes(codes.size(), 0xd5), back_scales(scales.size(), 0xd5);
-  for (int tile = 0; tile < count; ++tile)
-    for (int thread = 0; thread < kFp4Threads; ++thread)
-      unpack_fp4(m, tiles.data() + tile * kFp4TileBytes, tile, thread,
-                 {back_codes.data(), back_scales.data()});
-  EXPECT_EQ(back_codes, codes);
-  EXPECT_EQ(back_scales, scales);
+  Packed<Weights::nvfp4>(GetParam()).expect_unpacked();
+  Packed<Weights::mxfp4>(GetParam()).expect_unpacked();
 }
 
-/// What a thread of the tensor cores' operand finds, by the layout of PTX: registers a0 .. a3.
 TEST_P(Fp4Tiles, ThreadsFindTheirWeights) {
-  for (int tile = 0; tile < count; ++tile)
-    for (int thread = 0; thread < kFp4Threads; ++thread)
-      for (int half = 0; half < 2; ++half)
-        for (int group = 0; group < 4; ++group) {
-          const auto* words = reinterpret_cast<const uint32*>(tiles.data() + tile * kFp4TileBytes) +
-                              (half * kFp4Threads + thread) * 4 + group / 2 * 2;
-          const Fp4Pairs pairs = spread_fp4(words[0], words[1]);
-          const uint8* stored = tiles.data() + tile * kFp4TileBytes + repack::kFp4Codes +
-                                (thread / 32 * 8 + thread % 32 / 4) * 16 + half * 8 + group * 2;
-          for (int p = 0; p < 4; ++p)
-            for (int c = 0; c < 2; ++c) {
-              const int in_tile = half * 64 + thread / 32 * 16 + thread % 32 / 4 + p % 2 * 8;
-              const int row = source_row(m, tile / column_tiles(m), static_cast<uint32>(in_tile));
-              const int column =
-                  tile % column_tiles(m) * 64 + group * 16 + p / 2 * 8 + thread % 4 * 2 + c;
-              float weight = 0;
-              if (row >= 0 && column < m.in) {
-                const std::int64_t at = std::int64_t{row} * m.in + column;
-                weight = formats::decode_e2m1(formats::nibble(codes.data(), at)) *
-                         formats::decode_e4m3(scales[static_cast<std::size_t>(at / 16)]);
-              }
-              const float found = half_of((group % 2 ? pairs.odd : pairs.even)[p], c) *
-                                  half_of(expand_scales(stored[p % 2]), 0) * kNvfp4Factor;
-              ASSERT_EQ(found, weight) << tile << " " << thread << " " << half << group << p << c;
-            }
-        }
+  Packed<Weights::nvfp4>(GetParam()).expect_found();
+  Packed<Weights::mxfp4>(GetParam()).expect_found();
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Fp4Tiles,
                          testing::Values(Matrix{128, 64, RowOrder::plain},
-                                         Matrix{130, 80, RowOrder::plain},
-                                         Matrix{24, 16, RowOrder::plain},
-                                         Matrix{176, 112, RowOrder::gate_up}));
+                                         Matrix{130, 96, RowOrder::plain},
+                                         Matrix{24, 32, RowOrder::plain},
+                                         Matrix{176, 160, RowOrder::gate_up}));
 
 }  // namespace
 }  // namespace switchyard::device

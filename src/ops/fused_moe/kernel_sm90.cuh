@@ -244,19 +244,20 @@ struct Consumer {
                               int rows) const {
     const int own = thread % 128, half = thread / 128;
     const uint32 codes = weights + half * 2048 + own * 16;
-    const uint32 scales =
-        weights + Config::kRows * Config::kDepth / 2 + (own / 32 * 8 + lane() / 4) * 16 + half * 8;
+    const uint32 scales = weights + device::kFp4CodeBytes +
+                          device::fp4_scales_at(kConfig.weights, own / 32, lane() / 4, half);
     const uint32 row = tokens + lane() % 8 * 128;
 #pragma unroll
     for (int part = 0; part < kConfig.depth; ++part) {
       if (part >= tiles) break;
       const uint4 words = ptx::load_shared_4(codes + part * kConfig.weight_bytes());
-      const uint2 scale = ptx::load_shared_2(scales + part * kConfig.weight_bytes());
+      const auto scale =
+          device::Fp4Scales<kConfig.weights>::load(scales + part * kConfig.weight_bytes());
 #pragma unroll
       for (int columns = 0; columns < 2; ++columns) {  // 32 of them
         uint32 a[2][4];
-        device::decode_nvfp4(columns ? words.z : words.x, columns ? words.w : words.y,
-                             columns ? scale.y : scale.x, a);
+        device::decode_fp4<kConfig.weights>(columns ? words.z : words.x,
+                                            columns ? words.w : words.y, scale.words[columns], a);
         const uint32 chunk = (columns * 4 + lane() / 8 ^ lane() % 8) << 4;
 #pragma unroll
         for (int j = 0; j < kN / 8; ++j) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "device/activation.cuh"
+#include "device/fp4.cuh"
 #include "device/half.cuh"
 #include "device/lists.cuh"
 #include "device/router.cuh"
@@ -50,10 +51,7 @@ struct Config {
 
   static constexpr int kRows = 128;  // weight rows a tile
   static constexpr int kDepth = 64;  // columns of K a tile: 128 bytes
-  /// Of a tile of ops/repack; packed ones end with their scales.
-  constexpr int weight_bytes() const {
-    return weights == Weights::half ? kRows * kDepth * 2 : kRows * kDepth / 2 + kRows * kDepth / 16;
-  }
+  constexpr int weight_bytes() const { return device::tile_bytes(weights); }
   static constexpr int kThreads = 384;  // copy warps, then two consumer warpgroups
   static constexpr int kMaxBlocks = 2048;
   static constexpr int kMaxRouted = 16;  // tokens that the kernel routes itself

@@ -234,17 +234,23 @@ struct Consumer {
   /// multiplied, from other registers.
   template <int kN>
   __device__ void packed_step(Accumulators<kN>& acc, uint32 weights, uint64 b, int previous) {
-    const uint32 codes = weights + thread % 128 * 16;
-    const uint32 scales =
-        weights + Config::kRows * Config::kDepth / 2 + (thread % 128 / 32 * 8 + lane() / 4) * 16;
-    const uint4 s = ptx::load_shared_4(scales);
-    const uint4 words[2] = {ptx::load_shared_4(codes), ptx::load_shared_4(codes + 128 * 16)};
+    using Scales = device::Fp4Scales<kConfig.weights>;
+    const int own = thread % 128;
+    uint4 words[2];
+    Scales scales[2];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      words[m] = ptx::load_shared_4(weights + (m * 128 + own) * 16);
+      scales[m] = Scales::load(weights + device::kFp4CodeBytes +
+                               device::fp4_scales_at(kConfig.weights, own / 32, lane() / 4, m));
+    }
 #pragma unroll
     for (int part = 0; part < 4; ++part) {
       const int m = part % 2, columns = part / 2;  // half of the rows, 32 columns
       uint32 a[2][4];
-      device::decode_nvfp4(columns ? words[m].z : words[m].x, columns ? words[m].w : words[m].y,
-                           columns ? (m ? s.w : s.y) : (m ? s.z : s.x), a);
+      device::decode_fp4<kConfig.weights>(columns ? words[m].z : words[m].x,
+                                          columns ? words[m].w : words[m].y,
+                                          scales[m].words[columns], a);
       ptx::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < 2; ++i)

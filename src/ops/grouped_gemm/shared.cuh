@@ -3,6 +3,7 @@
 #pragma once
 
 #include "device/activation.cuh"
+#include "device/fp4.cuh"
 #include "device/half.cuh"
 #include "device/lists.cuh"
 
@@ -70,10 +71,7 @@ struct Config {
   static constexpr int kRows = 128;  // weight rows a tile of ops/repack: those of a warpgroup
   static constexpr int kWide = 2 * kRows;
   static constexpr int kDepth = 64;  // columns of K a tile: 128 bytes
-  /// Of a tile of ops/repack; packed ones end with their scales.
-  constexpr int weight_bytes() const {
-    return weights == Weights::half ? kRows * kDepth * 2 : kRows * kDepth / 2 + kRows * kDepth / 16;
-  }
+  constexpr int weight_bytes() const { return device::tile_bytes(weights); }
   /// Copy warps, two consumer warpgroups and, in FC2, storers.
   constexpr int threads() const { return phase == Phase::fc1 ? 384 : 512; }
   /// Tokens of an entry of the list of blocks.

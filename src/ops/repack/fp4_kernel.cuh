@@ -1,4 +1,4 @@
-// NVFP4 weights of E experts, as checkpoints have them -> tiles; and norms of the tiles.
+// Four-bit weights of E experts, as checkpoints have them -> tiles; and norms of the tiles.
 //
 //   grid   {tiles of one expert, E}  or  {row tiles, E}   block  128
 //   reads and writes each byte once; a thread's bytes of a row come from L1
@@ -9,38 +9,41 @@
 
 namespace switchyard::repack {
 
-__global__ void __launch_bounds__(kFp4Threads) pack_nvfp4(const __grid_constant__ Fp4Args args) {
+template <Weights kWeights>
+__global__ void __launch_bounds__(kFp4Threads) pack(const __grid_constant__ Fp4Args args) {
+  constexpr int kBytes = device::tile_bytes(kWeights);
   const Matrix& m = args.matrix;
   const int64 expert = blockIdx.y, elements = static_cast<int64>(m.out) * m.in;
-  __shared__ alignas(16) uint8 tile[kFp4TileBytes];
-  pack_fp4(m,
-           {args.rows.codes + expert * (elements / 2),
-            args.rows.scales + expert * (elements / kFp4Block)},
-           static_cast<int>(blockIdx.x), static_cast<int>(threadIdx.x), tile);
+  __shared__ alignas(16) uint8 tile[kBytes];
+  pack_fp4<kWeights>(m,
+                     {args.rows.codes + expert * (elements / 2),
+                      args.rows.scales + expert * (elements / fp4_block(kWeights))},
+                     args.shift, static_cast<int>(blockIdx.x), static_cast<int>(threadIdx.x), tile);
   __syncthreads();
-  auto* to =
-      reinterpret_cast<uint4*>(args.tiles + (expert * gridDim.x + blockIdx.x) * kFp4TileBytes);
-  for (uint32 i = threadIdx.x; i < kFp4TileBytes / sizeof(uint4); i += kFp4Threads)
+  auto* to = reinterpret_cast<uint4*>(args.tiles + (expert * gridDim.x + blockIdx.x) * kBytes);
+  for (uint32 i = threadIdx.x; i < kBytes / sizeof(uint4); i += kFp4Threads)
     to[i] = reinterpret_cast<const uint4*>(tile)[i];
 }
 
 /// norms[2 e] = the largest sum of a row's absolute values, times the expert's factor.
-__global__ void __launch_bounds__(kFp4Threads) norm_nvfp4(const __grid_constant__ NormArgs args) {
+template <Weights kWeights>
+__global__ void __launch_bounds__(kFp4Threads) norm_fp4(const __grid_constant__ NormArgs args) {
   const int thread = static_cast<int>(threadIdx.x);
-  const uint8* tile =
-      reinterpret_cast<const uint8*>(args.tiles) +
-      (static_cast<int64>(blockIdx.y) * gridDim.x + blockIdx.x) * args.column_tiles * kFp4TileBytes;
+  const uint8* tile = reinterpret_cast<const uint8*>(args.tiles) +
+                      (static_cast<int64>(blockIdx.y) * gridDim.x + blockIdx.x) *
+                          args.column_tiles * device::tile_bytes(kWeights);
   float sum[2][2] = {};  // half, row g or g + 8
-  for (int k = 0; k < args.column_tiles; ++k, tile += kFp4TileBytes)
+  for (int k = 0; k < args.column_tiles; ++k, tile += device::tile_bytes(kWeights))
     for (int half = 0; half < 2; ++half) {
       const auto* words = reinterpret_cast<const uint32*>(tile) + (half * kFp4Threads + thread) * 4;
-      const uint8* scales = tile + kFp4Codes + (thread / 32 * 8 + thread % 32 / 4) * 16 + half * 8;
       for (int group = 0; group < 4; ++group) {
         const device::Fp4Pairs pairs =
             device::spread_fp4(words[group / 2 * 2], words[group / 2 * 2 + 1]);
         for (int p = 0; p < 4; ++p) {
           const uint32 pair = group % 2 ? pairs.odd[p] : pairs.even[p];
-          const uint32 scale = device::expand_scales(scales[group * 2 + p % 2]);
+          const uint32 code = tile[fp4_scale_at(kWeights, thread, half, group, p % 2)];
+          const uint32 scale = kWeights == Weights::nvfp4 ? device::expand_scales(code)
+                                                          : device::expand_exponents(code);
           const float s = device::to_f32<Half::bf16>(static_cast<uint16>(scale));
           sum[half][p % 2] +=
               fabsf(device::to_f32<Half::bf16>(static_cast<uint16>(pair)) * s) +

@@ -13,17 +13,19 @@ jit::Program program(const Config& c, int sm) {
           .options = {}};
 }
 
-jit::Program fp4_program(int sm) {
+jit::Program fp4_program(Weights weights, int sm) {
   return {.file = "ops/repack/fp4_kernel.cuh",
-          .instance = "switchyard::repack::pack_nvfp4",
+          .instance = fmt::format("switchyard::repack::pack<switchyard::Weights({})>",
+                                  static_cast<int>(weights)),
           .arch = jit::architecture(sm),
           .options = {}};
 }
 
 jit::Program norm_program(Half half, Weights weights, int sm) {
-  if (weights == Weights::nvfp4)
+  if (weights != Weights::half)
     return {.file = "ops/repack/fp4_kernel.cuh",
-            .instance = "switchyard::repack::norm_nvfp4",
+            .instance = fmt::format("switchyard::repack::norm_fp4<switchyard::Weights({})>",
+                                    static_cast<int>(weights)),
             .arch = jit::architecture(sm),
             .options = {}};
   return {.file = "ops/repack/norm.cuh",

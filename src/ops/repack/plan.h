@@ -10,8 +10,8 @@ namespace switchyard::repack {
 jit::Program program(const Config& config, int sm);
 
 jit::Program norm_program(Half half, Weights weights, int sm);
-/// Packs NVFP4 weights.
-jit::Program fp4_program(int sm);
+/// Packs four-bit weights.
+jit::Program fp4_program(Weights weights, int sm);
 
 /// For `experts` matrices that lie one behind the other on both sides; `kernel` is program()'s.
 jit::Launch launch(const Matrix& matrix, int experts, jit::Kernel kernel);

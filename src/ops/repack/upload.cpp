@@ -123,33 +123,36 @@ void upload(const Gpu& gpu, const Matrix& matrix, int experts, std::span<const s
   gpu.stream.synchronize();
 }
 
-void upload_nvfp4(const Gpu& gpu, const Matrix& matrix, int experts,
-                  std::span<const std::byte> codes, std::span<const std::byte> scales,
-                  std::byte* tiles) {
+void upload_fp4(const Gpu& gpu, const Matrix& matrix, int experts, Fp4Weights from,
+                std::byte* tiles) {
   const auto elements = static_cast<std::size_t>(matrix.out) * static_cast<std::size_t>(matrix.in);
-  const std::size_t code_bytes = elements / 2, scale_bytes = elements / kFp4Block;
-  SWITCHYARD_ASSERT(codes.size() == code_bytes * static_cast<std::size_t>(experts));
-  SWITCHYARD_ASSERT(scales.size() == scale_bytes * static_cast<std::size_t>(experts));
-  if (codes.empty()) return;
+  const std::size_t code_bytes = elements / 2,
+                    scale_bytes = elements / static_cast<std::size_t>(fp4_block(from.weights));
+  SWITCHYARD_ASSERT(from.codes.size() == code_bytes * static_cast<std::size_t>(experts));
+  SWITCHYARD_ASSERT(from.scales.size() == scale_bytes * static_cast<std::size_t>(experts));
+  if (from.codes.empty()) return;
   const cuda::Current current(gpu.context);
-  const jit::Launch pack{.kernel = gpu.loader.kernel(fp4_program(gpu.context.info().sm)),
-                         .grid = {static_cast<unsigned>(tile_count(matrix))},
-                         .block = {kFp4Threads},
-                         .cluster = {},
-                         .smem_bytes = 0,
-                         .overlap_previous = false};
+  const jit::Launch pack{
+      .kernel = gpu.loader.kernel(fp4_program(from.weights, gpu.context.info().sm)),
+      .grid = {static_cast<unsigned>(tile_count(matrix))},
+      .block = {kFp4Threads},
+      .cluster = {},
+      .smem_bytes = 0,
+      .overlap_previous = false};
   Bounce bounce(gpu.context, code_bytes);
   const cuda::DeviceBuffer staging(gpu.context, code_bytes + scale_bytes);
   auto* staged = staging.as<uint8>();
-  for (; !codes.empty(); codes = codes.subspan(code_bytes), scales = scales.subspan(scale_bytes)) {
-    bounce.copy(staging.data(), codes.first(code_bytes), gpu.stream.get());
-    bounce.copy(staging.data() + code_bytes, scales.first(scale_bytes), gpu.stream.get());
+  for (; !from.codes.empty(); from.codes = from.codes.subspan(code_bytes),
+                              from.scales = from.scales.subspan(scale_bytes)) {
+    bounce.copy(staging.data(), from.codes.first(code_bytes), gpu.stream.get());
+    bounce.copy(staging.data() + code_bytes, from.scales.first(scale_bytes), gpu.stream.get());
     jit::enqueue(pack,
                  Fp4Args{.rows = {.codes = staged, .scales = staged + code_bytes},
                          .tiles = reinterpret_cast<uint8*>(tiles),
-                         .matrix = matrix},
+                         .matrix = matrix,
+                         .shift = from.shift},
                  gpu.stream.get());
-    tiles += static_cast<std::ptrdiff_t>(tile_count(matrix)) * kFp4TileBytes;
+    tiles += static_cast<std::ptrdiff_t>(tile_count(matrix)) * device::tile_bytes(from.weights);
   }
   gpu.stream.synchronize();
 }

@@ -42,10 +42,14 @@ struct Norms {
 void enqueue_norms(const Gpu& gpu, const Matrix& matrix, int experts, const Norms& kind,
                    const std::byte* tiles, float* norms);
 
-/// NVFP4 from host memory: codes [E, out, in / 2] and scales [E, out, in / 16], complete on return.
-/// Takes the device memory of one expert besides `tiles`.
-void upload_nvfp4(const Gpu& gpu, const Matrix& matrix, int experts,
-                  std::span<const std::byte> codes, std::span<const std::byte> scales,
-                  std::byte* tiles);
+/// Four-bit weights in host memory: codes [E, out, in / 2] and scales [E, out, in / block].
+struct Fp4Weights {
+  Weights weights;
+  std::span<const std::byte> codes, scales;
+  int shift;  ///< of MXFP4 scales (device/fp4.cuh)
+};
+/// Complete on return. Takes the device memory of one expert besides `tiles`.
+void upload_fp4(const Gpu& gpu, const Matrix& matrix, int experts, Fp4Weights from,
+                std::byte* tiles);
 
 }  // namespace switchyard::repack
