@@ -429,6 +429,8 @@ struct Consumer {
       else
         tile<kConfig.block>(next);
       if constexpr (kConfig.phase == Phase::fc2) {
+        // Who skipped the tile waits too: nobody is a whole turn of the row ring ahead.
+        if (next.rows > 0) ring.wait(rows.full + 8 * slot.stage, slot.phase);
         __syncwarp();
         ++added;
         if (lane() == 0) {
