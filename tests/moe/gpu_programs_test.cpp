@@ -123,7 +123,9 @@ TEST(GpuPlanWithoutAGpu, IsExplained) {
   for (const char* piece : {"route", " us ", "expected ", "declined", "slower"})
     EXPECT_NE(explained.text.find(piece), std::string::npos) << piece << explained.text;
   EXPECT_GT(explained.workspace_bytes, 0U);
-  EXPECT_THROW(kernels::explain(preset("gpt-oss-20b", 1)), Unsupported);  // mxfp4
+  MoeProblem integers = preset("gpt-oss-20b", 1);
+  integers.format = weight_format("int4");
+  EXPECT_THROW(kernels::explain(integers), Unsupported);
 }
 
 TEST(GpuPrograms, AreDistinctAndAlwaysTheSame) {
