@@ -65,8 +65,9 @@ bool has_shape_of(const std::string& name, const MoeProblem& problem) {
 
 MoeProblem problem_of(const Line& line) {
   MoeProblem problem;
+  const std::string text = line.text("problem");
   try {
-    problem = parse_problem(line.text("problem"));
+    problem = parse_problem(text);
   } catch (const InvalidArgument& error) {
     line.refuse(fmt::format("problem: {}", error.what()));
   }

@@ -89,6 +89,7 @@ class ReportTest(unittest.TestCase):
         done = self.report(*words)
         self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1)
+        self.assertEqual(done.stderr.count("[report]"), 1)
         for part in says:
             self.assertIn(part, done.stderr)
         self.assertEqual(sorted(self.work.iterdir()), before)
