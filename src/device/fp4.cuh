@@ -71,11 +71,13 @@ SWITCHYARD_BOTH constexpr Fp4Bit place_of(int group, int pair, int column, int b
 //
 // E4M3 without a sign, its subnormals normalised: 5 bits of exponent, 3 of mantissa. A shift and an
 // addition make a bf16 that is 2^119 times the scale; with the 2^-126 of the codes, 2^-7 is left,
-// which the expert's factor takes back.
+// which the expert's factor takes back. Beyond the exponents are infinity and NaN, and then bf16's
+// other zero, which is the zero of scales: its block keeps its codes.
 
 constexpr float kFp4Factor = 128;
-constexpr uint8 kZeroScale = 0;  // the block's codes are zeros then
-constexpr uint8 kNanScale = 0xff;
+constexpr int kNvfp4Bias = 2;  // the smallest scale, 2^-9, is 1.0 x 2^(-2 - 7)
+constexpr uint8 kNanScale = 148;
+constexpr uint8 kZeroScale = 152;
 
 /// Of a scale that is not negative.
 SWITCHYARD_BOTH constexpr uint8 encode_scale(uint8 e4m3) {
@@ -86,19 +88,19 @@ SWITCHYARD_BOTH constexpr uint8 encode_scale(uint8 e4m3) {
     for (exponent = 1; mantissa < 8; --exponent) mantissa <<= 1;
     mantissa &= 7;
   }
-  return static_cast<uint8>((exponent + 15) << 3 | mantissa);
+  return static_cast<uint8>((exponent + kNvfp4Bias) << 3 | mantissa);
 }
 SWITCHYARD_BOTH constexpr uint8 decode_scale(uint8 code) {
   if (code == kZeroScale) return 0;
   if (code == kNanScale) return 0x7f;
-  int exponent = (code >> 3) - 15, mantissa = code & 7;
+  int exponent = (code >> 3) - kNvfp4Bias, mantissa = code & 7;
   if (exponent >= 1) return static_cast<uint8>(exponent << 3 | mantissa);
   for (mantissa |= 8; exponent < 1; ++exponent) mantissa >>= 1;
   return static_cast<uint8>(mantissa);
 }
 /// A pair of bf16 from the two codes in the low bytes of the halves of `codes`.
 SWITCHYARD_BOTH constexpr uint32 expand_scales(uint32 codes) {
-  return codes * 16 + 0x70007000;
+  return codes * 16 + 0x76807680;
 }
 
 // --- MXFP4 scales -----------------------------------------------------------------------------

@@ -12,8 +12,7 @@
 //   scales  [4 w][8 g][2 halves][4 groups, MXFP4: 2 pairs of groups][rows g, g + 8]  bytes,
 //           re-encoded (device/fp4.cuh)
 //
-// One function a thread, for the host and the GPU. A block whose NVFP4 scale is zero has codes of
-// zero.
+// One function a thread, for the host and the GPU. Every byte comes back.
 
 namespace switchyard::repack {
 
@@ -26,11 +25,11 @@ SWITCHYARD_BOTH constexpr int fp4_block(Weights weights) {
 
 /// One expert's matrix as checkpoints have it. Columns are whole blocks.
 struct Fp4Rows {
-  uint8* codes;   // [out, in / 2]
+  uint8* codes;   // [out, in / 2]  8-byte aligned
   uint8* scales;  // [out, in / block]  E4M3 or E8M0
 };
 
-/// The only parameter of the packing kernel.
+/// The only parameter of the packing kernels.
 struct Fp4Args {
   Fp4Rows rows;  // of E experts
   uint8* tiles;  // [E, tile_count(matrix), tile_bytes]
@@ -48,18 +47,6 @@ SWITCHYARD_BOTH constexpr uint8 decode_scale(Weights weights, uint8 code, int sh
   return static_cast<uint8>(code - device::kMxfp4Bias + shift);
 }
 
-/// What thread `thread` has of one half of a tile: 16 bytes of codes a row are 32 of its columns.
-struct Fp4Place {
-  int rows[2];  // of the matrix; -1 beyond it
-  int columns;  // of the matrix: the first of the tile's
-};
-SWITCHYARD_BOTH constexpr Fp4Place fp4_place(const Matrix& m, int tile, int thread, int half) {
-  const auto row = static_cast<uint32>(half * 64 + thread / 32 * 16 + thread % 32 / 4);
-  const int row_tile = tile / column_tiles(m);
-  return {{source_row(m, row_tile, row), source_row(m, row_tile, row + 8)},
-          tile % column_tiles(m) * kTileColumns};
-}
-
 /// Where the scales of a thread's half lie in a tile; of MXFP4 two groups share one.
 SWITCHYARD_BOTH constexpr int fp4_scale_at(Weights weights, int thread, int half, int group,
                                            int r) {
@@ -68,34 +55,64 @@ SWITCHYARD_BOTH constexpr int fp4_scale_at(Weights weights, int thread, int half
          (weights == Weights::nvfp4 ? group : group / 2) * 2 + r;
 }
 
-/// Packs what a thread has of a tile.
+/// What thread `thread` moves: 32 columns of rows g and g + 8 of 16, those of threads 4 g + t of
+/// the tensor cores' operand.
+struct Fp4Part {
+  int64 rows[2];  // of the matrix; -1 beyond it
+  int column;     // of the matrix, the first of the 32
+  int half;
+  int owner;  // 32 w + 4 g
+  int pair;   // of groups
+};
+SWITCHYARD_BOTH constexpr Fp4Part fp4_part(const Matrix& m, int tile, int thread) {
+  const int half = thread / 64, eight = thread / 2 % 32, pair = thread % 2;
+  const auto row = static_cast<uint32>(half * 64 + eight / 8 * 16 + eight % 8);
+  const int row_tile = tile / column_tiles(m);
+  return {.rows = {source_row(m, row_tile, row), source_row(m, row_tile, row + 8)},
+          .column = tile % column_tiles(m) * kTileColumns + pair * 2 * kFp4Group,
+          .half = half,
+          .owner = eight * 4,
+          .pair = pair};
+}
+
+/// Calls f(group of the pair, row, first element in the matrix or -1 beyond it, whether its block's
+/// scale is this group's) for every row's group of 16.
+template <Weights kWeights, class F>
+SWITCHYARD_BOTH constexpr void for_each_group(const Matrix& m, const Fp4Part& part, const F& f) {
+  for (int group = 0; group < 2; ++group) {
+    const int column = part.column + group * kFp4Group;
+    for (int r = 0; r < 2; ++r)
+      f(group, r, part.rows[r] >= 0 && column < m.in ? part.rows[r] * m.in + column : -1,
+        column % fp4_block(kWeights) == 0);
+  }
+}
+
+/// Where thread owner + t finds the two words of a part.
+SWITCHYARD_BOTH constexpr int fp4_words_at(const Fp4Part& part, int t) {
+  return ((part.half * kFp4Threads + part.owner + t) * 2 + part.pair) * 2;
+}
+
+/// Packs what a thread moves of a tile.
 template <Weights kWeights>
 SWITCHYARD_BOTH constexpr void pack_fp4(const Matrix& m, const Fp4Rows& from, int shift, int tile,
                                         int thread, uint8* to) {
-  constexpr int kBlock = fp4_block(kWeights);
-  const int t = thread % 4;
-  auto* words = reinterpret_cast<uint32*>(to);
-  for (int half = 0; half < 2; ++half) {
-    const Fp4Place place = fp4_place(m, tile, thread, half);
-    uint32* word = words + (half * kFp4Threads + thread) * 4;
+  const Fp4Part part = fp4_part(m, tile, thread);
+  uint64 codes[2][2] = {};  // group, row
+  for_each_group<kWeights>(m, part, [&](int group, int r, int64 at, bool scaled) {
+    if (at >= 0) codes[group][r] = *reinterpret_cast<const uint64*>(from.codes + at / 2);
+    if (scaled)
+      to[fp4_scale_at(kWeights, part.owner, part.half, part.pair * 2 + group, r)] =
+          at >= 0 ? encode_scale(kWeights, from.scales[at / fp4_block(kWeights)], shift) : uint8{0};
+  });
+  for (int t = 0; t < 4; ++t) {
     device::Fp4Pairs pairs = {};
-    for (int group = 0; group < 4; ++group) {
-      uint32* pair = group % 2 == 0 ? pairs.even : pairs.odd;
-      const int column = place.columns + group * kFp4Group;
-      for (int r = 0; r < 2; ++r) {
-        const int64 row = place.rows[r];
-        const bool inside = row >= 0 && column < m.in;
-        const uint8 scale = inside ? from.scales[(row * m.in + column) / kBlock] : uint8{0};
-        const bool kept = inside && (kWeights != Weights::nvfp4 || scale != 0);
-        const uint8* codes = from.codes + (row * m.in + column) / 2;
-        pair[r] = kept ? device::widen_fp4(codes[t]) : 0;
-        pair[r + 2] = kept ? device::widen_fp4(codes[t + 4]) : 0;
-        if (t == 0 && column % kBlock == 0)
-          to[fp4_scale_at(kWeights, thread, half, group, r)] =
-              inside ? encode_scale(kWeights, scale, shift) : uint8{0};
-      }
-      if (group % 2 == 1) device::join_fp4(pairs, word[group - 1], word[group]);
+    for (int p = 0; p < 4; ++p) {
+      const int bit = 8 * (t + p / 2 * 4);
+      pairs.even[p] = device::widen_fp4(static_cast<uint32>(codes[0][p % 2] >> bit));
+      pairs.odd[p] = device::widen_fp4(static_cast<uint32>(codes[1][p % 2] >> bit));
     }
+    uint32* words = reinterpret_cast<uint32*>(to) + fp4_words_at(part, t);
+    device::join_fp4(pairs, words[0], words[1]);
   }
 }
 
@@ -103,29 +120,25 @@ SWITCHYARD_BOTH constexpr void pack_fp4(const Matrix& m, const Fp4Rows& from, in
 template <Weights kWeights>
 SWITCHYARD_BOTH constexpr void unpack_fp4(const Matrix& m, const uint8* from, int shift, int tile,
                                           int thread, const Fp4Rows& to) {
-  constexpr int kBlock = fp4_block(kWeights);
-  const int t = thread % 4;
-  const auto* words = reinterpret_cast<const uint32*>(from);
-  for (int half = 0; half < 2; ++half) {
-    const Fp4Place place = fp4_place(m, tile, thread, half);
-    const uint32* word = words + (half * kFp4Threads + thread) * 4;
-    for (int group = 0; group < 4; ++group) {
-      const device::Fp4Pairs pairs =
-          device::spread_fp4(word[group / 2 * 2], word[group / 2 * 2 + 1]);
-      const uint32* pair = group % 2 == 0 ? pairs.even : pairs.odd;
-      const int column = place.columns + group * kFp4Group;
-      for (int r = 0; r < 2; ++r) {
-        const int64 row = place.rows[r];
-        if (row < 0 || column >= m.in) continue;
-        uint8* codes = to.codes + (row * m.in + column) / 2;
-        codes[t] = static_cast<uint8>(device::narrow_fp4(pair[r]));
-        codes[t + 4] = static_cast<uint8>(device::narrow_fp4(pair[r + 2]));
-        if (t == 0 && column % kBlock == 0)
-          to.scales[(row * m.in + column) / kBlock] =
-              decode_scale(kWeights, from[fp4_scale_at(kWeights, thread, half, group, r)], shift);
-      }
+  const Fp4Part part = fp4_part(m, tile, thread);
+  uint64 codes[2][2] = {};  // group, row
+  for (int t = 0; t < 4; ++t) {
+    const uint32* words = reinterpret_cast<const uint32*>(from) + fp4_words_at(part, t);
+    const device::Fp4Pairs pairs = device::spread_fp4(words[0], words[1]);
+    for (int p = 0; p < 4; ++p) {
+      const int bit = 8 * (t + p / 2 * 4);
+      codes[0][p % 2] |= static_cast<uint64>(device::narrow_fp4(pairs.even[p])) << bit;
+      codes[1][p % 2] |= static_cast<uint64>(device::narrow_fp4(pairs.odd[p])) << bit;
     }
   }
+  for_each_group<kWeights>(m, part, [&](int group, int r, int64 at, bool scaled) {
+    if (at < 0) return;
+    *reinterpret_cast<uint64*>(to.codes + at / 2) = codes[group][r];
+    if (scaled)
+      to.scales[at / fp4_block(kWeights)] = decode_scale(
+          kWeights, from[fp4_scale_at(kWeights, part.owner, part.half, part.pair * 2 + group, r)],
+          shift);
+  });
 }
 
 }  // namespace switchyard::repack

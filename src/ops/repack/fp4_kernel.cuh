@@ -1,7 +1,7 @@
-// Four-bit weights of E experts, as checkpoints have them -> tiles; and norms of the tiles.
+// Four-bit weights of E experts, as checkpoints have them <-> tiles, exactly; and norms of tiles.
 //
 //   grid   {tiles of one expert, E}  or  {row tiles, E}   block  128
-//   reads and writes each byte once; a thread's bytes of a row come from L1
+//   reads and writes each byte once: 8 bytes of codes a thread at a time, a tile by 16
 #pragma once
 
 #include "device/ptx.cuh"
@@ -9,20 +9,31 @@
 
 namespace switchyard::repack {
 
+/// The rows of this CTA's expert.
 template <Weights kWeights>
-__global__ void __launch_bounds__(kFp4Threads) pack(const __grid_constant__ Fp4Args args) {
+__device__ inline Fp4Rows rows_of(const Fp4Args& args) {
+  const int64 elements = static_cast<int64>(args.matrix.out) * args.matrix.in;
+  return {args.rows.codes + blockIdx.y * (elements / 2),
+          args.rows.scales + blockIdx.y * (elements / fp4_block(kWeights))};
+}
+
+template <Weights kWeights, Direction kDirection>
+__global__ void __launch_bounds__(kFp4Threads) move_fp4(const __grid_constant__ Fp4Args args) {
   constexpr int kBytes = device::tile_bytes(kWeights);
-  const Matrix& m = args.matrix;
-  const int64 expert = blockIdx.y, elements = static_cast<int64>(m.out) * m.in;
+  const int place = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   __shared__ alignas(16) uint8 tile[kBytes];
-  pack_fp4<kWeights>(m,
-                     {args.rows.codes + expert * (elements / 2),
-                      args.rows.scales + expert * (elements / fp4_block(kWeights))},
-                     args.shift, static_cast<int>(blockIdx.x), static_cast<int>(threadIdx.x), tile);
+  auto* staged = reinterpret_cast<uint4*>(tile);
+  auto* tiles = reinterpret_cast<uint4*>(
+      args.tiles + (static_cast<int64>(blockIdx.y) * gridDim.x + blockIdx.x) * kBytes);
+  if constexpr (kDirection == Direction::pack)
+    pack_fp4<kWeights>(args.matrix, rows_of<kWeights>(args), args.shift, place, thread, tile);
+  else
+    for (uint32 i = threadIdx.x; i < kBytes / sizeof(uint4); i += kFp4Threads) staged[i] = tiles[i];
   __syncthreads();
-  auto* to = reinterpret_cast<uint4*>(args.tiles + (expert * gridDim.x + blockIdx.x) * kBytes);
-  for (uint32 i = threadIdx.x; i < kBytes / sizeof(uint4); i += kFp4Threads)
-    to[i] = reinterpret_cast<const uint4*>(tile)[i];
+  if constexpr (kDirection == Direction::unpack)
+    unpack_fp4<kWeights>(args.matrix, tile, args.shift, place, thread, rows_of<kWeights>(args));
+  else
+    for (uint32 i = threadIdx.x; i < kBytes / sizeof(uint4); i += kFp4Threads) tiles[i] = staged[i];
 }
 
 /// norms[2 e] = the largest sum of a row's absolute values, times the expert's factor.

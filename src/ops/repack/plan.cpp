@@ -4,19 +4,27 @@
 
 namespace switchyard::repack {
 
+namespace {
+
+std::string spelled(Direction direction) {
+  return fmt::format("switchyard::repack::Direction::{}",
+                     direction == Direction::pack ? "pack" : "unpack");
+}
+
+}  // namespace
+
 jit::Program program(const Config& c, int sm) {
   return {.file = "ops/repack/kernel.cuh",
-          .instance = fmt::format("switchyard::repack::kernel<switchyard::repack::Config{{"
-                                  "switchyard::repack::Direction::{}}}>",
-                                  c.direction == Direction::pack ? "pack" : "unpack"),
+          .instance = fmt::format("switchyard::repack::kernel<switchyard::repack::Config{{{}}}>",
+                                  spelled(c.direction)),
           .arch = jit::architecture(sm),
           .options = {}};
 }
 
-jit::Program fp4_program(Weights weights, int sm) {
+jit::Program fp4_program(Weights weights, Direction direction, int sm) {
   return {.file = "ops/repack/fp4_kernel.cuh",
-          .instance = fmt::format("switchyard::repack::pack<switchyard::Weights({})>",
-                                  static_cast<int>(weights)),
+          .instance = fmt::format("switchyard::repack::move_fp4<switchyard::Weights({}), {}>",
+                                  static_cast<int>(weights), spelled(direction)),
           .arch = jit::architecture(sm),
           .options = {}};
 }

@@ -10,8 +10,7 @@ namespace switchyard::repack {
 jit::Program program(const Config& config, int sm);
 
 jit::Program norm_program(Half half, Weights weights, int sm);
-/// Packs four-bit weights.
-jit::Program fp4_program(Weights weights, int sm);
+jit::Program fp4_program(Weights weights, Direction direction, int sm);
 
 /// For `experts` matrices that lie one behind the other on both sides; `kernel` is program()'s.
 jit::Launch launch(const Matrix& matrix, int experts, jit::Kernel kernel);

@@ -70,6 +70,24 @@ Args arguments(const Matrix& matrix, const std::byte* rows, const std::byte* til
           .matrix = matrix};
 }
 
+jit::Launch fp4_launch(const Gpu& gpu, Direction direction, Weights weights, const Matrix& matrix,
+                       int experts) {
+  return {.kernel = gpu.loader.kernel(fp4_program(weights, direction, gpu.context.info().sm)),
+          .grid = {static_cast<unsigned>(tile_count(matrix)), static_cast<unsigned>(experts)},
+          .block = {kFp4Threads},
+          .cluster = {},
+          .smem_bytes = 0,
+          .overlap_previous = false};
+}
+
+Fp4Args arguments(const Matrix& matrix, const Fp4Matrices& rows, std::byte* tiles) {
+  return {.rows = {.codes = reinterpret_cast<uint8*>(rows.codes),
+                   .scales = reinterpret_cast<uint8*>(rows.scales)},
+          .tiles = reinterpret_cast<uint8*>(tiles),
+          .matrix = matrix,
+          .shift = rows.shift};
+}
+
 }  // namespace
 
 void enqueue_pack(const Gpu& gpu, const Matrix& matrix, int experts, const std::byte* rows,
@@ -83,6 +101,13 @@ void enqueue_unpack(const Gpu& gpu, const Matrix& matrix, int experts, const std
                     std::byte* rows) {
   const cuda::Current current(gpu.context);
   jit::enqueue(launch(matrix, experts, kernel(gpu, Direction::unpack)),
+               arguments(matrix, rows, tiles), gpu.stream.get());
+}
+
+void enqueue_fp4(const Gpu& gpu, Direction direction, const Matrix& matrix, int experts,
+                 const Fp4Matrices& rows, std::byte* tiles) {
+  const cuda::Current current(gpu.context);
+  jit::enqueue(fp4_launch(gpu, direction, rows.weights, matrix, experts),
                arguments(matrix, rows, tiles), gpu.stream.get());
 }
 
@@ -132,26 +157,18 @@ void upload_fp4(const Gpu& gpu, const Matrix& matrix, int experts, Fp4Weights fr
   SWITCHYARD_ASSERT(from.scales.size() == scale_bytes * static_cast<std::size_t>(experts));
   if (from.codes.empty()) return;
   const cuda::Current current(gpu.context);
-  const jit::Launch pack{
-      .kernel = gpu.loader.kernel(fp4_program(from.weights, gpu.context.info().sm)),
-      .grid = {static_cast<unsigned>(tile_count(matrix))},
-      .block = {kFp4Threads},
-      .cluster = {},
-      .smem_bytes = 0,
-      .overlap_previous = false};
+  const jit::Launch pack = fp4_launch(gpu, Direction::pack, from.weights, matrix, 1);
   Bounce bounce(gpu.context, code_bytes);
   const cuda::DeviceBuffer staging(gpu.context, code_bytes + scale_bytes);
-  auto* staged = staging.as<uint8>();
+  const Fp4Matrices staged = {.weights = from.weights,
+                              .codes = staging.data(),
+                              .scales = staging.data() + code_bytes,
+                              .shift = from.shift};
   for (; !from.codes.empty(); from.codes = from.codes.subspan(code_bytes),
                               from.scales = from.scales.subspan(scale_bytes)) {
-    bounce.copy(staging.data(), from.codes.first(code_bytes), gpu.stream.get());
-    bounce.copy(staging.data() + code_bytes, from.scales.first(scale_bytes), gpu.stream.get());
-    jit::enqueue(pack,
-                 Fp4Args{.rows = {.codes = staged, .scales = staged + code_bytes},
-                         .tiles = reinterpret_cast<uint8*>(tiles),
-                         .matrix = matrix,
-                         .shift = from.shift},
-                 gpu.stream.get());
+    bounce.copy(staged.codes, from.codes.first(code_bytes), gpu.stream.get());
+    bounce.copy(staged.scales, from.scales.first(scale_bytes), gpu.stream.get());
+    jit::enqueue(pack, arguments(matrix, staged, tiles), gpu.stream.get());
     tiles += static_cast<std::ptrdiff_t>(tile_count(matrix)) * device::tile_bytes(from.weights);
   }
   gpu.stream.synchronize();

@@ -42,11 +42,22 @@ struct Norms {
 void enqueue_norms(const Gpu& gpu, const Matrix& matrix, int experts, const Norms& kind,
                    const std::byte* tiles, float* norms);
 
+/// Four-bit weights of E experts in device memory: codes [E, out, in / 2], 8-byte aligned, and
+/// scales [E, out, in / block].
+struct Fp4Matrices {
+  Weights weights;
+  std::byte *codes, *scales;
+  int shift;  ///< of MXFP4 scales (device/fp4.cuh)
+};
+/// From or to `tiles`, which are 16-byte aligned, exactly; enqueued.
+void enqueue_fp4(const Gpu& gpu, Direction direction, const Matrix& matrix, int experts,
+                 const Fp4Matrices& rows, std::byte* tiles);
+
 /// Four-bit weights in host memory: codes [E, out, in / 2] and scales [E, out, in / block].
 struct Fp4Weights {
   Weights weights;
   std::span<const std::byte> codes, scales;
-  int shift;  ///< of MXFP4 scales (device/fp4.cuh)
+  int shift;
 };
 /// Complete on return. Takes the device memory of one expert besides `tiles`.
 void upload_fp4(const Gpu& gpu, const Matrix& matrix, int experts, Fp4Weights from,
