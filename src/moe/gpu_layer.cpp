@@ -26,11 +26,18 @@ std::span<const std::uint8_t> scale_bytes(const ExpertMatrix& m) {
   return {m.scales.as<std::uint8_t>(), static_cast<std::size_t>(m.scales.bytes())};
 }
 
+std::span<const std::byte> bytes_of(const Tensor& t) {
+  return {t.as<std::byte>(), static_cast<std::size_t>(t.bytes())};
+}
+
 /// By how many powers of two MXFP4 scales are too large for bf16 (device/fp4.cuh). Weights below
-/// 2^(shift - 119) become subnormals of bf16, which lose bits.
-constexpr int kLargestScale = 254 - device::kMxfp4Bias;
-int scale_shift(const ExpertMatrix& m) {
-  return std::max(0, *std::ranges::max_element(scale_bytes(m)) - kLargestScale);
+/// 2^(shift - 119) become subnormals of bf16, which lose bits when they are multiplied.
+int scale_shift(const ExpertMatrix& routed, const ExpertMatrix& shared) {
+  int largest = 254 - device::kMxfp4Bias;
+  const int fits = largest;
+  for (const ExpertMatrix* m : {&routed, &shared})
+    if (*m) largest = std::max<int>(largest, *std::ranges::max_element(scale_bytes(*m)));
+  return largest - fits;
 }
 
 /// Why kernels cannot have these four-bit weights.
@@ -68,36 +75,36 @@ class Uploader {
   /// The experts of `routed`, then the parts of `shared`, in tiles.
   cuda::DeviceBuffer tiles(const ExpertMatrix& routed, const ExpertMatrix& shared,
                            const repack::Matrix& one, Split split) {
-    if (shape_.weights != Weights::half) return packed_tiles(routed, one);
-    const auto size = static_cast<std::size_t>(repack::tiled_bytes(one));
+    const auto size = static_cast<std::size_t>(repack::tile_count(one)) *
+                      static_cast<std::size_t>(device::tile_bytes(shape_.weights));
     cuda::DeviceBuffer buffer(context_, size * static_cast<std::size_t>(shape_.lists()));
-    const repack::Gpu gpu{context_, stream_, loader_};
-    repack::upload(gpu, one, shape_.locals,
-                   std::as_bytes(std::span(routed.elements.as<std::byte>(),
-                                           static_cast<std::size_t>(routed.elements.bytes()))),
-                   buffer.data());
-    for (int part = 0; part < shape_.shared; ++part) {
-      const std::vector<std::uint16_t> rows = shared_part(shared, one, split, part);
-      repack::upload(gpu, one, 1, std::as_bytes(std::span(rows)),
-                     buffer.data() + size * static_cast<std::size_t>(shape_.locals + part));
-    }
+    const int shift = shape_.weights == Weights::mxfp4 ? scale_shift(routed, shared) : 0;
+    pack(one, shape_.locals, bytes_of(routed.elements), bytes_of(routed.scales), shift,
+         buffer.data());
+    for (int part = 0; part < shape_.shared; ++part)
+      pack(one, 1, shared_part(shared, shared.elements, one, split, part),
+           shared_part(shared, shared.scales, one, split, part), shift,
+           buffer.data() + size * static_cast<std::size_t>(shape_.locals + part));
     return buffer;
   }
 
   cuda::DeviceBuffer values(const std::vector<float>& v) { return bytes(v.data(), v.size() * 4); }
 
   /// [lists, 2]: what the products of a packed matrix's parts are multiplied by.
-  cuda::DeviceBuffer factors(const ExpertMatrix& m) {
+  cuda::DeviceBuffer factors(const ExpertMatrix& routed, const ExpertMatrix& shared) {
     if (shape_.weights == Weights::half) return {};
-    const auto locals = static_cast<std::size_t>(shape_.locals);
+    const auto lists = static_cast<std::size_t>(shape_.lists());
     if (shape_.weights == Weights::mxfp4)
-      return values(std::vector<float>(2 * locals, std::ldexp(device::kFp4Factor, scale_shift(m))));
-    const auto parts = static_cast<std::size_t>(m.global_scale.shape()[1]);
+      return values(std::vector<float>(
+          2 * lists, std::ldexp(device::kFp4Factor, scale_shift(routed, shared))));
     std::vector<float> all;
-    for (std::size_t e = 0; e < locals; ++e)
-      for (std::size_t part = 0; part < 2; ++part)
-        all.push_back(m.global_scale.as<float>()[e * parts + std::min(part, parts - 1)] *
-                      device::kFp4Factor);
+    for (std::size_t list = 0; list < lists; ++list) {
+      const bool is_shared = list >= static_cast<std::size_t>(shape_.locals);
+      const Tensor& scale = (is_shared ? shared : routed).global_scale;
+      const auto parts = static_cast<std::size_t>(scale.shape()[1]);
+      const float* of = scale.as<float>() + (is_shared ? 0 : list * parts);
+      for (const float factor : {of[0], of[parts - 1]}) all.push_back(factor * device::kFp4Factor);
+    }
     return values(all);
   }
 
@@ -140,21 +147,15 @@ class Uploader {
   }
 
  private:
-  cuda::DeviceBuffer packed_tiles(const ExpertMatrix& m, const repack::Matrix& one) {
-    cuda::DeviceBuffer buffer(context_,
-                              static_cast<std::size_t>(repack::tile_count(one)) *
-                                  static_cast<std::size_t>(device::tile_bytes(shape_.weights)) *
-                                  static_cast<std::size_t>(shape_.locals));
-    const auto whole = [](const Tensor& t) {
-      return std::span(t.as<std::byte>(), static_cast<std::size_t>(t.bytes()));
-    };
-    repack::upload_fp4({context_, stream_, loader_}, one, shape_.locals,
-                       {.weights = shape_.weights,
-                        .codes = whole(m.elements),
-                        .scales = whole(m.scales),
-                        .shift = shape_.weights == Weights::mxfp4 ? scale_shift(m) : 0},
-                       buffer.data());
-    return buffer;
+  void pack(const repack::Matrix& one, int experts, std::span<const std::byte> elements,
+            std::span<const std::byte> scales, int shift, std::byte* tiles) {
+    const repack::Gpu gpu{context_, stream_, loader_};
+    if (shape_.weights == Weights::half)
+      repack::upload(gpu, one, experts, elements, tiles);
+    else
+      repack::upload_fp4(
+          gpu, one, experts,
+          {.weights = shape_.weights, .codes = elements, .scales = scales, .shift = shift}, tiles);
   }
 
   /// Row `i` of a part's gate_up, as a row of the whole shared expert; -1 beyond it.
@@ -164,18 +165,21 @@ class Uploader {
     return row < whole ? std::int64_t{i / own} * whole + row : -1;
   }
 
-  /// A part of the shared expert as one more expert: rows of gate_up, columns of down.
-  std::vector<std::uint16_t> shared_part(const ExpertMatrix& m, const repack::Matrix& one,
-                                         Split split, int part) const {
-    const auto width = static_cast<std::size_t>(one.in);
-    std::vector<std::uint16_t> rows(static_cast<std::size_t>(one.out) * width);
-    const auto* from = m.elements.as<std::uint16_t>();
+  /// A part of the shared expert as one more expert: rows of gate_up, columns of down, whose blocks
+  /// of scales are whole. `t` is m's elements or scales.
+  std::vector<std::byte> shared_part(const ExpertMatrix& m, const Tensor& t,
+                                     const repack::Matrix& one, Split split, int part) const {
+    if (!t) return {};
+    const std::int64_t row_bytes = t.bytes() / m.out();
+    const auto bytes = [&](std::int64_t columns) { return row_bytes * columns / m.in(); };
+    const auto width = static_cast<std::size_t>(bytes(one.in));
+    std::vector<std::byte> rows(static_cast<std::size_t>(one.out) * width);
     const std::int64_t column = split == Split::columns ? std::int64_t{part} * one.in : 0;
-    const std::int64_t count = std::min<std::int64_t>(m.in() - column, one.in);
+    const std::int64_t count = bytes(std::min<std::int64_t>(m.in() - column, one.in));
     for (int r = 0; r < one.out; ++r) {
       const std::int64_t row = split == Split::columns ? r : shared_row(r, part);
       if (row >= 0)
-        std::copy_n(from + row * m.in() + column, count,
+        std::copy_n(t.as<std::byte>() + row * row_bytes + bytes(column), count,
                     rows.data() + static_cast<std::size_t>(r) * width);
     }
     return rows;
@@ -193,8 +197,9 @@ std::optional<std::string> declines(const MoeConfig& config, const MoeWeights& w
   for (const ExpertMatrix* m : {&gate_up, &down, &weights.shared.gate_up, &weights.shared.down}) {
     if (!*m) continue;
     if (m->format != gate_up.format)
-      return fmt::format("weights: GPU kernels take one format for all, got {} and {}",
-                         to_string(gate_up.format), to_string(m->format));
+      return fmt::format(
+          "weights: GPU kernels take one format for experts and shared expert, got {} and {}",
+          to_string(gate_up.format), to_string(m->format));
     if (auto reason = scales_decline(*m)) return reason;
     if (m->input_factor || m->group_of_column)
       return "weights: factors and orders of input columns have no GPU kernel";
@@ -224,8 +229,6 @@ std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFor
   if (config.latent > 0) return "latent: the projections have no GPU kernel";
   if (config.routing.zero_experts > 0) return "zero_experts: they have no GPU kernel";
   if (config.dense) return "dense: GPU kernels visit chosen experts alone, the sums are the same";
-  if (packed != Weights::half && config.shared_intermediate > 0)
-    return "shared: a shared expert of four-bit weights has no GPU kernel";
   if (config.shared_intermediate > 0 && config.router_weight_on_input)
     return "shared: a shared expert beside router weights on the input has no GPU kernel";
   shape = {.config = config,
@@ -269,8 +272,8 @@ GpuLayer::GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordin
       largest = std::max(largest, std::abs(bias[i]));
     }
   }
-  gate_up_factors = upload.factors(e.gate_up);
-  down_factors = upload.factors(e.down);
+  gate_up_factors = upload.factors(e.gate_up, s.gate_up);
+  down_factors = upload.factors(e.down, s.down);
   down_norms = upload.norms(down, down_matrix, down_factors, largest_bias);
   correction = upload.tensor(weights.correction_bias);
   hash_table = upload.tensor(weights.hash_table);
