@@ -1,5 +1,6 @@
 #include "moe/gpu_programs.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <time.h>
 
@@ -93,6 +94,19 @@ TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
   std::printf(
       "%zu kernels; %zu compiled in %.1f s of one core, the slowest in %.2f (aim %.1f): %s\n",
       programs.size(), timed.seconds.size(), sum, slowest.first, kAim, slowest.second.c_str());
+}
+
+TEST(GpuPlanWithoutAGpu, CountsASharedExpertOfFourBitsInPartsOfI) {
+  for (const char* format : {"nvfp4", "mxfp4"})
+    for (const int tokens : {1, 600}) {
+      const MoeProblem problem = parse_problem(
+          fmt::format("moe t{} h128 i64 e16 k4 {} act=bf16 swiglu softmax_renormalize shared=160",
+                      tokens, format));
+      EXPECT_EQ(gpu_declines(problem, 90), std::nullopt);
+      std::int64_t flops = 0;
+      for (const Step& step : plan_problem(problem, h200()).steps) flops += step.flops;
+      EXPECT_EQ(flops, 2LL * tokens * (4 + 3) * 3 * 128 * 64);
+    }
 }
 
 TEST(GpuPlanWithoutAGpu, CountsWorkAndExpectsTheTimeOfAnH200) {
