@@ -106,7 +106,7 @@ TEST(Fp4, WeightsAreExactInBf16) {
 TEST(Fp4, JoinIsTheInverseOfSpread) {
   std::mt19937 random(1);
   for (int i = 0; i < 10000; ++i) {
-    const uint32 even = random(), odd = random();
+    const auto even = static_cast<uint32>(random()), odd = static_cast<uint32>(random());
     uint32 back[2] = {};
     join_fp4(spread_fp4(even, odd), back[0], back[1]);
     ASSERT_EQ(back[0], even);
