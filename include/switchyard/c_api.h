@@ -94,8 +94,8 @@ int switchyard_weights_set(SwitchyardWeights* weights, const char* name,
 /* A view that lives until the tensor is set again; data is NULL if there is none. */
 int switchyard_weights_get(const SwitchyardWeights* weights, const char* name,
                            SwitchyardTensor* view);
-/* Sets format and tensors of a matrix from [E, out, in] f32, bf16 or f16 host values; `parts`
- * global scales an expert (2 for a gate and up). Its bias stays. */
+/* Sets format and tensors of a matrix from [E, out, in] f32, bf16 or f16 host values; its bias
+ * stays. `parts` global scales an expert (2 for gate and up), where the format has them. */
 int switchyard_weights_quantize(SwitchyardWeights* weights, const char* matrix,
                                 const SwitchyardTensor* values, const char* format, int parts);
 /* Writes [E, out, in] f32, bf16, f16 or f64. */

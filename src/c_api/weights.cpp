@@ -187,7 +187,8 @@ int switchyard_weights_quantize(SwitchyardWeights* weights, const char* matrix,
   return guarded([&] {
     ExpertMatrix& to = matrix_named(given(weights, "weights").weights, &given(matrix, "matrix"));
     const TensorView view = view_of(&given(values, matrix), "weights", matrix);
-    ExpertMatrix made = quantize(view, weight_format(&given(format, "format")), parts);
+    const WeightFormat as = weight_format(&given(format, "format"));
+    ExpertMatrix made = quantize(view, as, as.global_scale ? parts : 1);
     made.bias = std::move(to.bias);
     to = std::move(made);
   });
