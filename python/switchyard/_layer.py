@@ -55,6 +55,20 @@ def make_config(
     return _core.Config(line, [] if expert_map is None else [int(e) for e in expert_map])
 
 
+def _changed(config: _core.Config, options: dict[str, object]) -> _core.Config:
+    """`config` with other key=value options."""
+    if not options:
+        return config
+    fixed = {"top_k", "hidden", "intermediate", "experts", "routing", "activation", "expert_map"} & set(options)
+    if fixed:
+        raise InvalidArgument(
+            f"[moe] {', '.join(sorted(fixed))}: expected none, because the checkpoint says it. Give the "
+            "MoELayer a config of its own."
+        )
+    words = [word for word in config.line.split() if word.split("=")[0] not in options]
+    return _core.Config(_line({}, words[1:], options), config.expert_map)
+
+
 class Plan:
     """A layer planned for at most `max_tokens`. Made by `MoELayer.plan`.
 
@@ -149,8 +163,8 @@ class MoELayer:
     >>> y = layer(x, router_logits=logits)
 
     experts:  taken over; they are the caller's again if this fails
-    config:   from `make_config`; by default the checkpoint's, or one made of `top_k` and the other
-              arguments of `make_config`, whose sizes then come from the arrays
+    config:   from `make_config`; by default the checkpoint's, with options that are given (act="bf16"),
+              or for arrays one of `top_k` and the other arguments of `make_config`, with their sizes
     device:   "cpu", "cuda" or "cuda:N"
     threads:  CPU only; 0 is one per core that this process may use
     """
@@ -179,8 +193,8 @@ class MoELayer:
 
     @staticmethod
     def _config_of(experts: Experts, options: dict[str, object]) -> _core.Config:
-        if experts.config is not None and not options:
-            return experts.config
+        if experts.config is not None:
+            return _changed(experts.config, options)
         if "top_k" not in options:
             raise InvalidArgument(
                 "[moe] top_k: expected it, because arrays do not say how many experts a token has."

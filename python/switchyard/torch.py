@@ -15,7 +15,7 @@ import weakref
 
 import torch
 
-from ._errors import InvalidArgument
+from ._errors import InvalidArgument, Unsupported
 from ._layer import MoELayer
 
 _layers: weakref.WeakValueDictionary[int, MoELayer] = weakref.WeakValueDictionary()
@@ -81,6 +81,16 @@ def _(layer, x, router_logits, expert_ids, expert_weights, input_ids):
 @torch.library.register_fake("switchyard::moe_out", lib=_library)
 def _(layer, x, router_logits, expert_ids, expert_weights, input_ids, out):
     return None
+
+
+def _no_gradient(ctx, gradient):
+    raise Unsupported(
+        "[torch] backward: there is no gradient of switchyard::moe. Call it under torch.no_grad(), or train with "
+        "PyTorch's own experts."
+    )
+
+
+torch.library.register_autograd("switchyard::moe", _no_gradient, lib=_library)
 
 
 class MoE(torch.nn.Module):

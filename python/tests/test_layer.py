@@ -179,7 +179,7 @@ def test_checkpoints_give_what_other_tools_recorded(name):
     assert checkpoint.layers
     for description in checkpoint.layers:
         index = description.layer
-        layer = switchyard.MoELayer(checkpoint.experts(index))
+        layer = switchyard.MoELayer(checkpoint.experts(index), act="bf16")  # as they were recorded
         x = recorded[f"{index}.tokens"]
         ids = np.empty((len(x), layer.config.top_k), np.int32)
         out = layer(x, chosen_ids=ids)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import FIXTURES
 
 import switchyard
 from switchyard import Experts, InvalidArgument, MoELayer
@@ -114,12 +115,22 @@ def test_weights(case):
 
 
 def test_checkpoints(tmp_path):
+    checkpoint = switchyard.Checkpoint(FIXTURES / "qwen3_moe_ct_nvfp4")
+    experts = checkpoint.experts(checkpoint.layers[0].layer)
+    assert "act=nvfp4" in experts.config.line
+    with refused("top_k: expected none, because the checkpoint says it"):
+        MoELayer(experts, top_k=1)
+    with refused("act", "bf17"):
+        MoELayer(experts, act="bf17")
+    with refused("layer: expected one of"):
+        checkpoint.experts(99)
+    with refused("RANK/RANKS"):
+        checkpoint.experts(checkpoint.layers[0].layer, ep="2/2")
     with refused("nowhere"):
         switchyard.Checkpoint(tmp_path / "nowhere")
 
 
-@pytest.mark.skipif("switchyard.gpus()" if hasattr(switchyard, "gpus") else "False", reason="there is one")
-def test_no_gpu(case):
+def test_a_gpu_that_is_not_there(case):
     experts = Experts.from_arrays(case.gate_up, case.down, format="f32")
     try:
         MoELayer(experts, top_k=2, device="cuda:99")
