@@ -1,6 +1,7 @@
 #include "python/src/arrays.h"
 
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
 
 #include <cstddef>
 #include <string>
@@ -43,9 +44,28 @@ SwitchyardTensor tensor_of(const NdArray& array) {
   return tensor;
 }
 
+bool is_torch(nb::handle object) {
+  static PyObject* known = nullptr;  // torch.Tensor, once it was seen; written under the GIL
+  const nb::handle type = object.type();
+  if (known != nullptr) return type.ptr() == known;
+  if (nb::cast<std::string_view>(type.attr("__name__")) != "Tensor" ||
+      nb::cast<std::string_view>(type.attr("__module__")) != "torch")
+    return false;
+  known = type.inc_ref().ptr();
+  return true;
+}
+
+nb::handle to_dlpack() {
+  static PyObject* const exporter =
+      nb::object(nb::module_::import_("torch.utils.dlpack").attr("to_dlpack")).release().ptr();
+  return exporter;
+}
+
 }  // namespace
 
 bool Array::import(nb::handle object, Access access) {
+  // torch's __dlpack__ is Python code and takes longer than the rest of a call.
+  if (is_torch(object)) return import(to_dlpack()(object), access);
   if (access == Access::write) {
     if (!nb::try_cast(object, writable_)) return false;
     tensor_ = tensor_of(writable_);

@@ -188,7 +188,7 @@ class MoELayer:
         self.device = device
         self._gpu = device != "cpu"
         self._core = _core.Layer(config, experts._core, device, threads)
-        self._plans: dict[int, Plan] = {}
+        self._plans: list[Plan] = []  # the smallest first
         self._planning = threading.Lock()
 
     @staticmethod
@@ -218,26 +218,31 @@ class MoELayer:
         """Plans for batches of up to `max_tokens`, once: on a GPU this may compile kernels. Calls of
         the layer with that many tokens or fewer use it."""
         with self._planning:
-            if max_tokens not in self._plans:
-                self._plans[max_tokens] = Plan(self._core.plan(max_tokens), self.config, self._gpu)
-            return self._plans[max_tokens]
+            for plan in self._plans:
+                if plan.max_tokens == max_tokens:
+                    return plan
+            plan = Plan(self._core.plan(max_tokens), self.config, self._gpu)
+            # Replaced, not changed: calls in other threads read it without the lock.
+            self._plans = sorted([*self._plans, plan], key=lambda plan: plan.max_tokens)
+            return plan
 
     def plan_for(self, tokens: int) -> Plan:
         """The smallest plan there is for `tokens`; a new one, for the next power of two, if there is
         none."""
-        fitting = [size for size in list(self._plans) if size >= tokens]
-        if fitting:
-            return self._plans[min(fitting)]
+        for plan in self._plans:
+            if plan.max_tokens >= tokens:
+                return plan
         return self.plan(1 << max(tokens - 1, 0).bit_length())
 
     def __call__(self, x: Array, **arrays: Array) -> Array:
         """The layer's output [T, H] for x [T, H]; `Plan.__call__` has the arguments."""
-        if len(getattr(x, "shape", ())) != 2:
+        shape = getattr(x, "shape", None)
+        if shape is None or len(shape) != 2:
             raise InvalidArgument(
                 f"[moe.run] tokens: expected an array [T, H] with H = {self.config.hidden}, got "
-                f"{list(x.shape) if hasattr(x, 'shape') else type(x).__name__}."
+                f"{type(x).__name__ if shape is None else list(shape)}."
             )
-        return self.plan_for(x.shape[0])(x, **arrays)
+        return self.plan_for(shape[0])(x, **arrays)
 
     def __repr__(self) -> str:
         return f"MoELayer({self.config.line!r}, device={self.device!r})"

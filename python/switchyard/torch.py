@@ -48,13 +48,14 @@ _library.define(f"moe_out({_ARRAYS}, Tensor(a!) out) -> ()", tags=(torch.Tag.nee
 def _contiguous(x: torch.Tensor | None, dtype: torch.dtype | None = None) -> torch.Tensor | None:
     if x is None:
         return None
-    return (x if dtype is None else x.to(dtype)).contiguous()
+    if dtype is not None and x.dtype is not dtype:
+        x = x.to(dtype)
+    return x if x.is_contiguous() else x.contiguous()
 
 
 def _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out) -> None:
-    owner = _layer(layer)
-    owner.plan_for(x.shape[0] if x.dim() else 0)(
-        x.contiguous(),
+    _layer(layer)(
+        _contiguous(x),
         router_logits=_contiguous(router_logits),
         expert_ids=_contiguous(expert_ids, torch.int32),
         expert_weights=_contiguous(expert_weights, torch.float32),
@@ -64,7 +65,7 @@ def _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out
 
 
 def _moe(layer, x, router_logits, expert_ids, expert_weights, input_ids) -> torch.Tensor:
-    out = x.new_empty(x.shape)
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
     _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out)
     return out
 
