@@ -1,7 +1,6 @@
 """A layer from arrays, quantised to NVFP4, beside the same layer in f32."""
 
 import numpy as np
-
 import switchyard
 
 rng = np.random.default_rng(7)

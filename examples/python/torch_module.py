@@ -1,9 +1,8 @@
 """A compiled PyTorch model with our layer inside."""
 
-import torch
-
 import switchyard
 import switchyard.torch
+import torch
 
 hidden, intermediate, experts = 128, 64, 8
 gate_up = torch.randn(experts, 2 * intermediate, hidden) * 0.1

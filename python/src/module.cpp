@@ -132,7 +132,7 @@ void bind_weights(nb::module_& m) {
             check(switchyard_weights_get(nb::cast<Weights&>(self).get(), name.c_str(), &view));
             return switchyard::python::to_numpy(view, self);
           },
-          "name"_a)
+          "name"_a, nb::sig("def get(self, name: str) -> tuple[numpy.ndarray, str] | None"))
       .def(
           "quantize",
           [](Weights& self, const std::string& matrix, nb::object values, const std::string& dtype,

@@ -19,8 +19,21 @@ from ._experts import Checkpoint, CheckpointLayer, Experts
 from ._layer import MoELayer, Plan, make_config
 
 __all__ = [
-    "Checkpoint", "CheckpointLayer", "CheckReport", "DeviceError", "Error", "Experts", "InvalidArgument",
-    "MoELayer", "Plan", "Unsupported", "check", "make_config", "preset", "preset_names", "route",
+    "CheckReport",
+    "Checkpoint",
+    "CheckpointLayer",
+    "DeviceError",
+    "Error",
+    "Experts",
+    "InvalidArgument",
+    "MoELayer",
+    "Plan",
+    "Unsupported",
+    "check",
+    "make_config",
+    "preset",
+    "preset_names",
+    "route",
 ]  # fmt: skip
 __version__ = _core.version()
 

@@ -83,13 +83,17 @@ def empty_like(x: Array, shape: tuple[int, ...], dtype: str | None = None) -> Ar
     """An array of the same framework and device, uninitialised; `dtype` if it is another one."""
     if is_torch(x):
         torch = sys.modules["torch"]
-        return torch.empty(shape, dtype=getattr(torch, dtype) if dtype else x.dtype, device=x.device)
+        return torch.empty(
+            shape, dtype=getattr(torch, dtype) if dtype else x.dtype, device=x.device
+        )
     if is_cupy(x):
         return sys.modules["cupy"].empty(shape, dtype or x.dtype)
     if is_jax(x):  # written before anybody else sees it
         jax = sys.modules["jax"]
         device = next(iter(x.devices()))
-        return jax.block_until_ready(jax.device_put(jax.numpy.empty(shape, dtype or x.dtype), device))
+        return jax.block_until_ready(
+            jax.device_put(jax.numpy.empty(shape, dtype or x.dtype), device)
+        )
     return np.empty(shape, dtype or np.asarray(x).dtype)
 
 

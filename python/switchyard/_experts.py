@@ -42,7 +42,7 @@ class Checkpoint:
 
     @property
     def family(self) -> str:
-        """"mixtral", "deepseek_v3", ..."""
+        """ "mixtral", "deepseek_v3", ..."""
         return self._core.family
 
     @property
@@ -105,7 +105,12 @@ class Experts:
 
     @classmethod
     def from_checkpoint(
-        cls, directory: str | os.PathLike[str], layer: int, *, tp: str | None = None, ep: str | None = None
+        cls,
+        directory: str | os.PathLike[str],
+        layer: int,
+        *,
+        tp: str | None = None,
+        ep: str | None = None,
     ) -> Experts:
         """`Checkpoint(directory).experts(layer)`."""
         return Checkpoint(directory).experts(layer, tp=tp, ep=ep)
@@ -219,9 +224,12 @@ class Experts:
             return "Experts(none: a layer has taken them)"
         return f"Experts({experts} of gate_up [{rows}, {columns}] {self.format()})"
 
-    def _host_fields(self, name: str, matrix: Matrix, order: Order) -> dict[str, tuple[np.ndarray, str]]:
+    def _host_fields(
+        self, name: str, matrix: Matrix, order: Order
+    ) -> dict[str, tuple[np.ndarray, str]]:
         fields = {
-            field: host(array, f"{name}.{field}") for field, array in _fields_of(matrix, name).items()
+            field: host(array, f"{name}.{field}")
+            for field, array in _fields_of(matrix, name).items()
         }
         if name.endswith("gate_up") and order != "gate_up":
             elements = fields["elements"][0]
@@ -246,7 +254,9 @@ class Experts:
         for field, (array, dtype) in self._host_fields(name, matrix, order).items():
             self._core.set(f"{name}.{field}", array, dtype)
 
-    def _quantize_matrix(self, name: str, matrix: Matrix, format: str, order: Order, parts: int) -> None:
+    def _quantize_matrix(
+        self, name: str, matrix: Matrix, format: str, order: Order, parts: int
+    ) -> None:
         fields = self._host_fields(name, matrix, order)
         elements, dtype = fields.pop("elements")
         self._core.quantize(name, elements, dtype, format, parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ._errors import InvalidArgument
 from ._experts import Experts
 
 
-def _line(sizes: dict[str, int], words: Sequence[str], options: dict[str, object]) -> str:
+def _line(sizes: dict[str, int], words: Sequence[str], options: dict[str, Any]) -> str:
     """A problem line; what is None or False is left out."""
     line = ["moe", *(f"{letter}{count}" for letter, count in sizes.items()), *words]
     for key, value in options.items():
@@ -35,7 +36,7 @@ def make_config(
     expert_map: Sequence[int] | None = None,
     renormalize: bool = True,
     router_weight_on_input: bool | None = None,
-    **options: object,
+    **options: Any,
 ) -> _core.Config:
     """A layer's mathematics. `routing` and `activation` are names of docs/routing.md and of problem
     lines; options, where they differ from the name's defaults:
@@ -55,11 +56,19 @@ def make_config(
     return _core.Config(line, [] if expert_map is None else [int(e) for e in expert_map])
 
 
-def _changed(config: _core.Config, options: dict[str, object]) -> _core.Config:
+def _changed(config: _core.Config, options: dict[str, Any]) -> _core.Config:
     """`config` with other key=value options."""
     if not options:
         return config
-    fixed = {"top_k", "hidden", "intermediate", "experts", "routing", "activation", "expert_map"} & set(options)
+    fixed = {
+        "top_k",
+        "hidden",
+        "intermediate",
+        "experts",
+        "routing",
+        "activation",
+        "expert_map",
+    } & set(options)
     if fixed:
         raise InvalidArgument(
             f"[moe] {', '.join(sorted(fixed))}: expected none, because the checkpoint says it. Give the "
@@ -136,11 +145,15 @@ class Plan:
             )
             return out
         if token_count is not None:
-            raise InvalidArgument("[moe.run] token_count: expected none, it is for arrays on a GPU.")
+            raise InvalidArgument(
+                "[moe.run] token_count: expected none, it is for arrays on a GPU."
+            )
         self._run(arrays, workspace, counters)
         return out
 
-    def _run(self, arrays: dict[str, Array], workspace: Array | None, counters: Array | None) -> None:
+    def _run(
+        self, arrays: dict[str, Array], workspace: Array | None, counters: Array | None
+    ) -> None:
         space = workspace
         if space is None and not self._gpu:
             try:
@@ -176,7 +189,7 @@ class MoELayer:
         *,
         device: str = "cpu",
         threads: int = 0,
-        **options: object,
+        **options: Any,
     ) -> None:
         if config is None:
             config = self._config_of(experts, options)
@@ -187,12 +200,13 @@ class MoELayer:
         self.config = config
         self.device = device
         self._gpu = device != "cpu"
+        self._torch_number = 0  # of switchyard.torch.register
         self._core = _core.Layer(config, experts._core, device, threads)
         self._plans: list[Plan] = []  # the smallest first
         self._planning = threading.Lock()
 
     @staticmethod
-    def _config_of(experts: Experts, options: dict[str, object]) -> _core.Config:
+    def _config_of(experts: Experts, options: dict[str, Any]) -> _core.Config:
         if experts.config is not None:
             return _changed(experts.config, options)
         if "top_k" not in options:
@@ -201,10 +215,10 @@ class MoELayer:
             )
         local, hidden, intermediate = experts.shape("experts.down")
         expert_map = options.get("expert_map")
-        sizes: dict[str, object] = {
+        sizes: dict[str, Any] = {
             "hidden": hidden,
             "intermediate": intermediate,
-            "experts": local if expert_map is None else len(expert_map),  # type: ignore[arg-type]
+            "experts": local if expert_map is None else len(expert_map),
         }
         latent_up = experts.tensor("latent_up")
         if latent_up is not None:
@@ -212,7 +226,7 @@ class MoELayer:
         _, _, shared = experts.shape("shared.down")
         if shared:
             sizes |= {"shared": shared, "shared_gate": experts.tensor("shared_gate") is not None}
-        return make_config(**(sizes | options))  # type: ignore[arg-type]
+        return make_config(**(sizes | options))
 
     def plan(self, max_tokens: int) -> Plan:
         """Plans for batches of up to `max_tokens`, once: on a GPU this may compile kernels. Calls of

@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 def register(layer: MoELayer) -> int:
     """The number of `layer` for the operators. It ends with the layer."""
-    if not hasattr(layer, "_torch_number"):
+    if layer._torch_number == 0:
         layer._torch_number = next(_numbers)
         _layers[layer._torch_number] = layer
     return layer._torch_number
@@ -101,7 +101,9 @@ class MoE(torch.nn.Module):
     x's own) and the output back.
     """
 
-    def __init__(self, layer: MoELayer, *, max_tokens: int | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, layer: MoELayer, *, max_tokens: int | None = None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         self.layer = layer
         self.number = register(layer)
@@ -122,7 +124,7 @@ class MoE(torch.nn.Module):
         def rows(array: torch.Tensor | None) -> torch.Tensor | None:
             return None if array is None else array.reshape(-1, array.shape[-1])
 
-        tokens = rows(x)
+        tokens = x.reshape(-1, x.shape[-1])
         if self.dtype is not None:
             tokens = tokens.to(self.dtype)
         out = torch.ops.switchyard.moe(

@@ -19,7 +19,9 @@ def spread(scales, shape, rows, columns):
 
 def decode(experts, matrix):
     """[E, out, in] float64 from the tensors that `experts` holds, by their documented formula."""
-    tensor = {name: experts.tensor(f"{matrix}.{name}") for name in ("elements", "scales", "global_scale")}
+    tensor = {
+        name: experts.tensor(f"{matrix}.{name}") for name in ("elements", "scales", "global_scale")
+    }
     elements, scales = tensor["elements"], tensor["scales"]
     kind = experts.format(matrix)
     if kind == "nvfp4":

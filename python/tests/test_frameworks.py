@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from switchyard import Experts, InvalidArgument, MoELayer
 
 
@@ -22,7 +21,9 @@ def test_jax(layer, case):
     assert out.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(out, np.float32), want, rtol=0.1, atol=0.05)
     experts = Experts.quantize(jnp.asarray(case.gate_up), jnp.asarray(case.down), "nvfp4")
-    np.testing.assert_array_equal(MoELayer(experts, top_k=2)(case.x, router_logits=case.logits), want)
+    np.testing.assert_array_equal(
+        MoELayer(experts, top_k=2)(case.x, router_logits=case.logits), want
+    )
 
 
 def test_torch(layer, case):
@@ -42,6 +43,8 @@ def test_torch(layer, case):
     fp8 = torch.from_numpy(case.gate_up).to(torch.float8_e4m3fn)
     scales = torch.ones(4, 1, 1)
     experts = Experts.from_arrays(
-        {"elements": fp8, "scales": scales}, {"elements": fp8, "scales": scales}, format="fp8_tensor"
+        {"elements": fp8, "scales": scales},
+        {"elements": fp8, "scales": scales},
+        format="fp8_tensor",
     )
     np.testing.assert_array_equal(experts.dequantize("experts.gate_up"), fp8.float().numpy())

@@ -7,9 +7,8 @@ import definition
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import FIXTURES
-
 import switchyard
+from conftest import FIXTURES
 
 FORMATS = ["f32", "bf16", "fp8_block", "fp8_channel", "nvfp4", "mxfp4", "int4_g32"]
 
@@ -104,7 +103,11 @@ def test_router_of_the_layer(case):
 @pytest.mark.parametrize("format", ["f32", "nvfp4", "mxfp4"])
 def test_gate_order(case, order, format):
     rows = np.arange(128)
-    rows = {"gate_up": rows, "up_gate": np.roll(rows, 64), "interleaved": rows.reshape(2, 64).T.ravel()}[order]
+    rows = {
+        "gate_up": rows,
+        "up_gate": np.roll(rows, 64),
+        "interleaved": rows.reshape(2, 64).T.ravel(),
+    }[order]
     bias = np.random.default_rng(2).standard_normal((4, 128)).astype(np.float32)
     plain = switchyard.Experts.quantize({"elements": case.gate_up, "bias": bias}, case.down, format)
     other = switchyard.Experts.quantize(
@@ -115,13 +118,20 @@ def test_gate_order(case, order, format):
         assert (a is None) == (b is None)
         if a is not None:
             np.testing.assert_array_equal(a, b)
-    stored = {f: plain.tensor(f"experts.gate_up.{f}") for f in ("elements", "scales", "bias")}
-    stored = {f: a[:, rows] for f, a in stored.items() if a is not None}
-    if format == "nvfp4":
-        stored["global_scale"] = np.full((4, 1), 1, np.float32)
-    again = switchyard.Experts.from_arrays(stored, case.down, format=format, order=order) if format == "f32" else None
-    if again:
-        np.testing.assert_array_equal(again.dequantize("experts.gate_up"), case.gate_up)
+
+
+def test_gate_order_of_stored_blocks(case):
+    rows = np.roll(np.arange(256), 128)  # up first
+    whole = np.concatenate([case.gate_up, case.gate_up * 2], axis=1)
+    plain = switchyard.Experts.quantize(whole, case.down, "fp8_block")
+    fields = {f: plain.tensor(f"experts.gate_up.{f}") for f in ("elements", "scales")}
+    stored = {"elements": fields["elements"][:, rows], "scales": fields["scales"][:, ::-1]}
+    down = {f: plain.tensor(f"experts.down.{f}") for f in ("elements", "scales")}
+    again = switchyard.Experts.from_arrays(stored, down, format="fp8_block", order="up_gate")
+    for f, array in fields.items():
+        np.testing.assert_array_equal(again.tensor(f"experts.gate_up.{f}"), array)
+    with pytest.raises(switchyard.InvalidArgument, match="order: expected gate_up"):
+        switchyard.Experts.from_arrays(stored, down, format="fp8_block", order="interleaved")
 
 
 def test_biases(case):

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import FIXTURES
-
 import switchyard
+from conftest import FIXTURES
 from switchyard import Experts, InvalidArgument, MoELayer
 
 
@@ -50,7 +49,9 @@ def test_types(layer, case):
 
 def test_strides_and_alignment(layer, case):
     wide = np.zeros((5, 256), np.float32)
-    with refused(r"tokens: expected a contiguous row-major array, got shape \[5, 128\] with strides \[256, 1\]"):
+    with refused(
+        r"tokens: expected a contiguous row-major array, got shape \[5, 128\] with strides \[256, 1\]"
+    ):
         layer(wide[:, :128], router_logits=case.logits)
     with refused("router_logits: expected a contiguous"):
         layer(case.x, router_logits=np.asfortranarray(case.logits))
@@ -106,10 +107,14 @@ def test_weights(case):
     with refused("order: expected gate_up, up_gate or interleaved, got 'down'"):
         Experts.from_arrays(case.gate_up, case.down, format="f32", order="down")
     with refused("finite"):
-        Experts.quantize(np.where(case.gate_up > 0, np.inf, 0).astype(np.float32), case.down, "mxfp4")
+        Experts.quantize(
+            np.where(case.gate_up > 0, np.inf, 0).astype(np.float32), case.down, "mxfp4"
+        )
     with refused("tensor of MoeWeights", "routr"):
         Experts.from_arrays(case.gate_up, case.down, format="f32", routr=case.logits)
-    experts = Experts.from_arrays({"elements": np.zeros((4, 128, 64), np.uint8)}, case.down, format="mxfp4")
+    experts = Experts.from_arrays(
+        {"elements": np.zeros((4, 128, 64), np.uint8)}, case.down, format="mxfp4"
+    )
     with refused("experts.gate_up", "scales: expected f8_e8m0"):
         MoELayer(experts, top_k=2)
 

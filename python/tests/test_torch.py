@@ -4,11 +4,10 @@ import gc
 
 import numpy as np
 import pytest
-
 from switchyard import Experts, InvalidArgument, MoELayer, Unsupported
 
 torch = pytest.importorskip("torch")
-import switchyard.torch  # noqa: E402
+import switchyard.torch
 
 
 @pytest.fixture
@@ -23,7 +22,9 @@ def batch(case):
 
 def moe(layer, x, **arrays):
     names = ("router_logits", "expert_ids", "expert_weights", "input_ids")
-    return torch.ops.switchyard.moe(switchyard.torch.register(layer), x, *(arrays.get(n) for n in names))
+    return torch.ops.switchyard.moe(
+        switchyard.torch.register(layer), x, *(arrays.get(n) for n in names)
+    )
 
 
 def test_functional_and_out(layer, case, batch):
@@ -44,7 +45,9 @@ def test_opcheck(layer, batch):
     routed = (number, x, logits, None, None, None)
     for arguments in (chosen, routed):
         torch.library.opcheck(torch.ops.switchyard.moe.default, arguments)
-        torch.library.opcheck(torch.ops.switchyard.moe_out.default, (*arguments, torch.empty_like(x)))
+        torch.library.opcheck(
+            torch.ops.switchyard.moe_out.default, (*arguments, torch.empty_like(x))
+        )
 
 
 def test_strided_inputs_and_other_integers(layer, case, batch):
@@ -68,7 +71,9 @@ def test_mistakes(layer, batch):
     with pytest.raises(InvalidArgument, match="out: expected a contiguous"):
         torch.ops.switchyard.moe_out(number, x, logits, None, None, None, torch.empty(128, 5).t())
     del layer
-    with pytest.raises(InvalidArgument, match="layer: expected the number of a layer that lives, got 0"):
+    with pytest.raises(
+        InvalidArgument, match="layer: expected the number of a layer that lives, got 0"
+    ):
         torch.ops.switchyard.moe(0, x, logits, None, None, None)
 
 
