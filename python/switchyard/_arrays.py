@@ -39,8 +39,6 @@ def on_gpu(x: Array) -> bool:
     """Whether `x` lies in a GPU's memory."""
     if is_torch(x):
         return x.device.type == "cuda"
-    if is_jax(x):
-        return all(device.platform == "gpu" for device in x.devices())
     return is_cupy(x)
 
 
@@ -80,21 +78,20 @@ def host(x: Array, what: str) -> tuple[np.ndarray, str]:
 
 
 def empty_like(x: Array, shape: tuple[int, ...], dtype: str | None = None) -> Array:
-    """An array of the same framework and device, uninitialised; `dtype` if it is another one."""
+    """An array of the same framework and device, uninitialised; `dtype` if it is another one. Of
+    numpy for JAX, whose arrays are never written: `returned` turns it into one."""
     if is_torch(x):
         torch = sys.modules["torch"]
-        return torch.empty(
-            shape, dtype=getattr(torch, dtype) if dtype else x.dtype, device=x.device
-        )
+        dtype = getattr(torch, dtype) if dtype else x.dtype
+        return torch.empty(shape, dtype=dtype, device=x.device)
     if is_cupy(x):
         return sys.modules["cupy"].empty(shape, dtype or x.dtype)
-    if is_jax(x):  # written before anybody else sees it
-        jax = sys.modules["jax"]
-        device = next(iter(x.devices()))
-        return jax.block_until_ready(
-            jax.device_put(jax.numpy.empty(shape, dtype or x.dtype), device)
-        )
-    return np.empty(shape, dtype or np.asarray(x).dtype)
+    return np.empty(shape, dtype or getattr(x, "dtype", None))
+
+
+def returned(x: Array, out: np.ndarray) -> Array:
+    """`out`, made by `empty_like(x)`, as an array of x's framework."""
+    return sys.modules["jax"].numpy.asarray(out) if is_jax(x) else out
 
 
 def aligned(nbytes: int, alignment: int = 64) -> np.ndarray:

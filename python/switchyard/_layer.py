@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._arrays import Array, aligned, current_stream, empty_like, on_gpu
+from ._arrays import Array, aligned, current_stream, empty_like, on_gpu, returned
 from ._errors import InvalidArgument
 from ._experts import Experts
 
@@ -124,12 +124,13 @@ class Plan:
         chosen_ids, chosen_weights  [T, K]  i32, f32: written
         counters        [3]  i64: bad expert ids, weights and logits that are not finite are added
 
-        On a GPU (x lies there): enqueues on `stream` (a cudaStream_t; the framework's current one by
+        On a GPU (x lies there, PyTorch's or CuPy's): enqueues on `stream` (a cudaStream_t; the framework's current one by
         default) and returns; allocates `workspace` (uint8 [workspace_bytes], 256-byte aligned) unless
         it is given; token_count [1] i32 is T of a replayed graph.
         """
-        if out is None:
-            out = empty_like(x, tuple(x.shape))
+        made = out is None
+        if made:
+            out = empty_like(x, getattr(x, "shape", ()))
         arrays = {
             "tokens": x, "router_logits": router_logits, "expert_ids": expert_ids,
             "expert_weights": expert_weights, "input_ids": input_ids, "out": out,
@@ -149,7 +150,7 @@ class Plan:
                 "[moe.run] token_count: expected none, it is for arrays on a GPU."
             )
         self._run(arrays, workspace, counters)
-        return out
+        return returned(x, out) if made else out
 
     def _run(
         self, arrays: dict[str, Array], workspace: Array | None, counters: Array | None

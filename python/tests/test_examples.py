@@ -31,6 +31,11 @@ def test_torch_module():
     assert "torch.Size([2, 8, 128])" in run(EXAMPLES / "torch_module.py")
 
 
+def test_transformers_model():
+    pytest.importorskip("transformers")
+    assert "torch.Size([1, 11])" in run(EXAMPLES / "transformers_model.py")
+
+
 def test_command_line():
     program = Path(__import__("switchyard").__file__).parent / "bin" / "switchyard"
     if not program.exists():
