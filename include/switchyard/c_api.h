@@ -1,4 +1,5 @@
-/* The library for C, and for everything that can call C. Version 1.
+/* The library for C, and for everything that can call C, in one file (which is why it is long).
+ * Version 1.
  *
  * Handles are opaque; whoever creates one destroys it, and destroying NULL does nothing. Every
  * function that can fail returns a status; switchyard_last_error() then has the sentence, on the

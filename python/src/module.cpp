@@ -3,60 +3,32 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "python/src/arrays.h"
-#include "python/src/errors.h"
-#include "switchyard/c_api.h"
+#include "python/src/handles.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 using switchyard::python::Access;
 using switchyard::python::Array;
 using switchyard::python::check;
+using switchyard::python::Checkpoint;
+using switchyard::python::Config;
+using switchyard::python::text_of;
+using switchyard::python::Weights;
 
 namespace {
 
-/// A handle and the function that destroys it.
-template <class T, void (*destroy)(T*)>
-class Handle {
- public:
-  T** put() noexcept { return &handle_; }
-  T* get() const noexcept { return handle_; }
-  Handle() = default;
-  Handle(Handle&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
-  Handle& operator=(Handle&&) = delete;
-  ~Handle() { destroy(handle_); }
-
- private:
-  T* handle_ = nullptr;
-};
-
-using Config = Handle<SwitchyardConfig, switchyard_config_destroy>;
-using Weights = Handle<SwitchyardWeights, switchyard_weights_destroy>;
-using Checkpoint = Handle<SwitchyardCheckpoint, switchyard_checkpoint_destroy>;
-using Layer = Handle<SwitchyardLayer, switchyard_layer_destroy>;
-using Plan = Handle<SwitchyardPlan, switchyard_plan_destroy>;
 using Text = std::optional<std::string>;
 
 const char* or_null(const Text& text) {
   return text ? text->c_str() : nullptr;
-}
-
-/// The text that a function of the C API returns.
-template <class Function, class... Args>
-std::string text_of(Function function, Args... args) {
-  char* text = nullptr;
-  check(function(args..., &text));
-  const std::unique_ptr<char, void (*)(char*)> owned(text, switchyard_text_free);
-  return text;
 }
 
 void bind_config(nb::module_& m) {
@@ -223,122 +195,6 @@ void bind_checkpoint(nb::module_& m) {
           "layer"_a, "tp"_a = nb::none(), "ep"_a = nb::none());
 }
 
-/// The arrays of one call, kept alive while it runs.
-class Call {
- public:
-  explicit Call(const nb::kwargs& arrays) {
-    for (const auto& [key, value] : arrays) set(nb::cast<std::string_view>(key), value);
-  }
-  const SwitchyardCall* get() noexcept {
-    SwitchyardCall call = {};
-    call.struct_size = sizeof call;
-    for (const Slot& slot : kSlots) call.*slot.field = arrays_[index(slot)].get();
-    call_ = call;
-    return &call_;
-  }
-
- private:
-  struct Slot {
-    std::string_view name;
-    const SwitchyardTensor* SwitchyardCall::*field;
-    Access access;
-  };
-  static constexpr Slot kSlots[] = {
-      {"tokens", &SwitchyardCall::tokens, Access::read},
-      {"router_logits", &SwitchyardCall::router_logits, Access::read},
-      {"expert_ids", &SwitchyardCall::expert_ids, Access::read},
-      {"expert_weights", &SwitchyardCall::expert_weights, Access::read},
-      {"input_ids", &SwitchyardCall::input_ids, Access::read},
-      {"out", &SwitchyardCall::out, Access::write},
-      {"chosen_ids", &SwitchyardCall::chosen_ids, Access::write},
-      {"chosen_weights", &SwitchyardCall::chosen_weights, Access::write},
-      {"workspace", &SwitchyardCall::workspace, Access::write},
-      {"token_count", &SwitchyardCall::token_count, Access::read},
-      {"counters", &SwitchyardCall::counters, Access::write},
-  };
-  static std::size_t index(const Slot& slot) { return static_cast<std::size_t>(&slot - kSlots); }
-
-  void set(std::string_view name, nb::handle array) {
-    for (const Slot& slot : kSlots)
-      if (slot.name == name) {
-        arrays_[index(slot)] = Array(array, name, slot.access);
-        return;
-      }
-    switchyard::python::raise_invalid("[python] '" + std::string(name) +
-                                      "': not an array of a call.");
-  }
-
-  Array arrays_[std::size(kSlots)];
-  SwitchyardCall call_ = {};
-};
-
-void bind_layer(nb::module_& m) {
-  nb::class_<Layer>(m, "Layer")
-      .def(
-          "__init__",
-          [](Layer* self, const Config& config, Weights& weights, const std::string& device,
-             int threads) {
-            Layer made;
-            int status = SWITCHYARD_OK;
-            {
-              const nb::gil_scoped_release release;
-              status = switchyard_layer_create(config.get(), weights.get(), device.c_str(), threads,
-                                               made.put());
-            }
-            check(status);
-            new (self) Layer(std::move(made));
-          },
-          "config"_a, "weights"_a, "device"_a, "threads"_a)
-      .def(
-          "plan",
-          [](const Layer& self, int max_tokens) {
-            Plan made;
-            int status = SWITCHYARD_OK;
-            {
-              const nb::gil_scoped_release release;
-              status = switchyard_plan_create(self.get(), max_tokens, made.put());
-            }
-            check(status);
-            return made;
-          },
-          "max_tokens"_a);
-}
-
-void bind_plan(nb::module_& m) {
-  nb::class_<Plan>(m, "Plan")
-      .def_prop_ro("max_tokens",
-                   [](const Plan& self) {
-                     int tokens = 0;
-                     std::size_t bytes = 0;
-                     check(switchyard_plan_info(self.get(), &tokens, &bytes));
-                     return tokens;
-                   })
-      .def_prop_ro("workspace_bytes",
-                   [](const Plan& self) {
-                     int tokens = 0;
-                     std::size_t bytes = 0;
-                     check(switchyard_plan_info(self.get(), &tokens, &bytes));
-                     return bytes;
-                   })
-      .def("explain", [](const Plan& self) { return text_of(switchyard_plan_explain, self.get()); })
-      .def("run",
-           [](const Plan& self, const nb::kwargs& arrays) {
-             Call call(arrays);
-             std::int64_t counters[3] = {};
-             int status = SWITCHYARD_OK;
-             {
-               const nb::gil_scoped_release release;
-               status = switchyard_plan_run(self.get(), call.get(), counters);
-             }
-             check(status);
-             return nb::make_tuple(counters[0], counters[1], counters[2]);
-           })
-      .def("enqueue", [](const Plan& self, std::uintptr_t stream, const nb::kwargs& arrays) {
-        Call call(arrays);
-        check(switchyard_plan_enqueue(self.get(), call.get(), reinterpret_cast<void*>(stream)));
-      });
-}
-
 void bind_functions(nb::module_& m) {
   m.def("version", &switchyard_version);
   m.def(
@@ -382,7 +238,6 @@ NB_MODULE(_core, m) {
   bind_config(m);
   bind_weights(m);
   bind_checkpoint(m);
-  bind_layer(m);
-  bind_plan(m);
+  switchyard::python::bind_plans(m);
   bind_functions(m);
 }

@@ -124,10 +124,15 @@ class Plan:
         chosen_ids, chosen_weights  [T, K]  i32, f32: written
         counters        [3]  i64: bad expert ids, weights and logits that are not finite are added
 
-        On a GPU (x lies there, PyTorch's or CuPy's): enqueues on `stream` (a cudaStream_t; the framework's current one by
-        default) and returns; allocates `workspace` (uint8 [workspace_bytes], 256-byte aligned) unless
-        it is given; token_count [1] i32 is T of a replayed graph.
+        On a GPU (x lies there, PyTorch's or CuPy's) the call is enqueued and returns. token_count [1]
+        i32 is T of a replayed graph; workspace (uint8 [workspace_bytes], 256-byte aligned) is
+        allocated unless it is given; stream is a cudaStream_t, by default the framework's current.
         """
+        if stream is not None and (out is None or workspace is None):
+            raise InvalidArgument(
+                "[moe.run] stream: expected out and workspace beside it. Arrays that are made here "
+                "belong to the framework's current stream."
+            )
         made = out is None
         if made:
             out = empty_like(x, getattr(x, "shape", ()))
@@ -258,6 +263,9 @@ class MoELayer:
                 f"{type(x).__name__ if shape is None else list(shape)}."
             )
         return self.plan_for(shape[0])(x, **arrays)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MoELayer:
+        return self  # nothing about a layer changes, and it cannot be copied
 
     def __repr__(self) -> str:
         return f"MoELayer({self.config.line!r}, device={self.device!r})"

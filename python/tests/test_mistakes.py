@@ -78,6 +78,8 @@ def test_arrays_that_are_none(layer, case):
         layer(case.x, router_logits=case.logits, out=frozen)
     with refused("overlaps"):
         layer(case.x, router_logits=case.logits, out=case.x)
+    with refused("stream: expected out and workspace"):
+        layer(case.x, router_logits=case.logits, stream=0)
     with refused("token_count"):
         layer(case.x, router_logits=case.logits, token_count=np.ones(1, np.int32))
 

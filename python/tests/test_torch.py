@@ -1,5 +1,6 @@
 """The PyTorch operators and the module, on a CPU."""
 
+import copy
 import gc
 
 import numpy as np
@@ -103,6 +104,7 @@ def test_module_in_a_compiled_model(layer, batch):
     assert torch.equal(folded.view(5, 128), want)
     assert module(x[:0], router_logits=logits[:0]).shape == (0, 128)
     assert not list(module.parameters())
+    assert copy.deepcopy(module).layer is layer
 
 
 def test_autocast(layer, batch):
