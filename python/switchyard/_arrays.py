@@ -43,8 +43,8 @@ def on_gpu(x: Array) -> bool:
 
 
 def storage(x: Array, what: str) -> tuple[Array, str]:
-    """`x` as an array that DLPack takes, and the name of its elements' type if that got lost. Shares
-    memory with `x`."""
+    """`x` as an array that DLPack takes, and the name of its elements' type if that got lost.
+    Shares memory with `x`."""
     if is_torch(x):
         name = str(x.dtype).removeprefix("torch.")
         x = x.detach()
@@ -56,7 +56,8 @@ def storage(x: Array, what: str) -> tuple[Array, str]:
     if hasattr(x, "__dlpack__") or isinstance(x, np.ndarray):
         return x, ""
     raise InvalidArgument(
-        f"[python] {what}: expected an array of numpy, PyTorch, CuPy or JAX, got {type(x).__name__}."
+        f"[python] {what}: expected an array of numpy, PyTorch, CuPy or JAX, got "
+        f"{type(x).__name__}."
     )
 
 

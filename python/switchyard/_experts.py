@@ -59,8 +59,15 @@ class Checkpoint:
 
 
 _FIELDS = (
-    "elements", "scales", "zeros", "global_scale", "group_of_column", "bias", "input_factor", "input_scale",
-)  # fmt: skip
+    "elements",
+    "scales",
+    "zeros",
+    "global_scale",
+    "group_of_column",
+    "bias",
+    "input_factor",
+    "input_scale",
+)
 _MATRICES = ("experts.gate_up", "experts.down", "shared.gate_up", "shared.down")
 
 
@@ -72,8 +79,8 @@ def _rows_in_order(array: np.ndarray, out: int, order: Order, what: str) -> np.n
     rows = array.shape[1]
     if rows != out and (order == "interleaved" or rows % 2 or out % rows):
         raise InvalidArgument(
-            f"[experts] order: expected gate_up for the {rows} blocks of rows of {what}, got {order}. "
-            "A block has gate and up rows."
+            f"[experts] order: expected gate_up for the {rows} blocks of rows of {what}, got "
+            f"{order}. A block has gate and up rows."
         )
     if order == "up_gate":
         return np.concatenate([array[:, rows // 2 :], array[:, : rows // 2]], axis=1)
@@ -127,7 +134,7 @@ class Experts:
         shared_down: Matrix | None = None,
         **tensors: Array,
     ) -> Experts:
-        """Copies arrays that are already in `format` (bf16, nvfp4, mxfp4, fp8_block, int4_g128, ...).
+        """Copies arrays that are already in `format` (bf16, nvfp4, mxfp4, fp8_block, int4, ...).
 
         gate_up: [E, 2I, H], or [E, I, H] for an activation without a gate
         down:    [E, H, I]
@@ -172,8 +179,8 @@ class Experts:
     ) -> Experts:
         """Quantises f32, bf16 or f16 arrays to `format`, rounding to nearest even.
 
-        Arrays and options as in `from_arrays`; a dict may have "elements" and "bias". gated: gate_up
-        has gate and up rows, which get a global scale each (nvfp4).
+        Arrays and options as in `from_arrays`; a dict may have "elements" and "bias". gated:
+        gate_up has gate and up rows, which get a global scale each (nvfp4).
         """
         self = cls(_core.Weights())
         given = zip(_MATRICES, (gate_up, down, shared_gate_up, shared_down))

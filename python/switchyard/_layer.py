@@ -71,8 +71,8 @@ def _changed(config: _core.Config, options: dict[str, Any]) -> _core.Config:
     } & set(options)
     if fixed:
         raise InvalidArgument(
-            f"[moe] {', '.join(sorted(fixed))}: expected none, because the checkpoint says it. Give the "
-            "MoELayer a config of its own."
+            f"[moe] {', '.join(sorted(fixed))}: expected none, because the checkpoint says it. Give "
+            "the MoELayer a config of its own."
         )
     words = [word for word in config.line.split() if word.split("=")[0] not in options]
     return _core.Config(_line({}, words[1:], options), config.expert_map)
@@ -182,8 +182,9 @@ class MoELayer:
     >>> y = layer(x, router_logits=logits)
 
     experts:  taken over; they are the caller's again if this fails
-    config:   from `make_config`; by default the checkpoint's, with options that are given (act="bf16"),
-              or for arrays one of `top_k` and the other arguments of `make_config`, with their sizes
+    config:   from `make_config`; by default the checkpoint's, with options that are given
+              (act="bf16"), or for arrays one of `top_k` and the other arguments of `make_config`,
+              with their sizes
     device:   "cpu", "cuda" or "cuda:N"
     threads:  CPU only; 0 is one per core that this process may use
     """
@@ -201,7 +202,8 @@ class MoELayer:
             config = self._config_of(experts, options)
         elif options:
             raise InvalidArgument(
-                f"[moe] {', '.join(sorted(options))}: expected none beside a config. Make the config with them."
+                f"[moe] {', '.join(sorted(options))}: expected none beside a config. Make the "
+                "config with them."
             )
         self.config = config
         self.device = device
@@ -235,8 +237,8 @@ class MoELayer:
         return make_config(**(sizes | options))
 
     def plan(self, max_tokens: int) -> Plan:
-        """Plans for batches of up to `max_tokens`, once: on a GPU this may compile kernels. Calls of
-        the layer with that many tokens or fewer use it."""
+        """Plans for batches of up to `max_tokens`, once: on a GPU this may compile kernels. Calls
+        of the layer with that many tokens or fewer use it."""
         with self._planning:
             for plan in self._plans:
                 if plan.max_tokens == max_tokens:
@@ -247,8 +249,8 @@ class MoELayer:
             return plan
 
     def plan_for(self, tokens: int) -> Plan:
-        """The smallest plan there is for `tokens`; a new one, for the next power of two, if there is
-        none."""
+        """The smallest plan there is for `tokens`; a new one, for the next power of two, if there
+        is none."""
         for plan in self._plans:
             if plan.max_tokens >= tokens:
                 return plan

@@ -1,11 +1,11 @@
 """PyTorch operators and a module.
 
-    torch.ops.switchyard.moe(layer, x, router_logits, expert_ids, expert_weights, input_ids) -> Tensor
-    torch.ops.switchyard.moe_out(layer, x, ..., out) -> ()           # writes out
+    torch.ops.switchyard.moe(layer, x, router_logits, expert_ids, expert_weights, input_ids)
+    torch.ops.switchyard.moe_out(layer, x, ..., out)                  # writes out
 
 `layer` is the number that `register` gives for a `MoELayer`; arrays are those of `Plan.__call__`,
-None where there is none. On a GPU they run on the current stream and can be captured in a CUDA graph
-after `layer.plan(max_tokens)`. There is no gradient.
+None where there is none. On a GPU they run on the current stream and can be captured in a CUDA
+graph after `layer.plan(max_tokens)`. There is no gradient.
 """
 
 from __future__ import annotations
@@ -34,12 +34,16 @@ def _layer(number: int) -> MoELayer:
     layer = _layers.get(number)
     if layer is None:
         raise InvalidArgument(
-            f"[torch] layer: expected the number of a layer that lives, got {number}. Keep the MoELayer."
+            f"[torch] layer: expected the number of a layer that lives, got {number}. Keep the "
+            "MoELayer."
         )
     return layer
 
 
-_ARRAYS = "int layer, Tensor x, Tensor? router_logits, Tensor? expert_ids, Tensor? expert_weights, Tensor? input_ids"
+_ARRAYS = (
+    "int layer, Tensor x, Tensor? router_logits, Tensor? expert_ids, Tensor? expert_weights, "
+    "Tensor? input_ids"
+)
 _library = torch.library.Library("switchyard", "DEF")
 _library.define(f"moe({_ARRAYS}) -> Tensor", tags=(torch.Tag.needs_exact_strides,))
 _library.define(f"moe_out({_ARRAYS}, Tensor(a!) out) -> ()", tags=(torch.Tag.needs_exact_strides,))
@@ -86,8 +90,8 @@ def _(layer, x, router_logits, expert_ids, expert_weights, input_ids, out):
 
 def _no_gradient(ctx, gradient):
     raise Unsupported(
-        "[torch] backward: there is no gradient of switchyard::moe. Call it under torch.no_grad(), or train with "
-        "PyTorch's own experts."
+        "[torch] backward: there is no gradient of switchyard::moe. Call it under "
+        "torch.no_grad(), or train with PyTorch's own experts."
     )
 
 
@@ -97,8 +101,8 @@ torch.library.register_autograd("switchyard::moe", _no_gradient, lib=_library)
 class MoE(torch.nn.Module):
     """A `MoELayer` as a module: [..., H] -> [..., H]. The layer's weights are no parameters.
 
-    Under autocast, and on a GPU, tokens are cast to the type that the layer takes (`dtype`, by default
-    x's own) and the output back.
+    dtype: what tokens are cast to, for a layer on a GPU that takes one type only; the output is
+    cast back to x's. max_tokens: planned at once.
     """
 
     def __init__(

@@ -3,9 +3,9 @@
     >>> import switchyard.transformers
     >>> model = AutoModelForCausalLM.from_pretrained(name, experts_implementation="switchyard")
 
-The model's own router chooses; our layer runs the experts. Each layer copies its experts on the first
-call, and again if they moved or changed. `configure` quantises them on the way and may free the
-model's own. Inference only: no gradient flows through the experts. Call a model once before
+The model's own router chooses; our layer runs the experts. Each layer copies its experts on the
+first call, and again if they moved or changed. `configure` quantises them on the way and may free
+the model's own. Inference only: no gradient flows through the experts. Call a model once before
 `torch.compile`.
 """
 

@@ -13,13 +13,20 @@ SMALL = {
 }  # fmt: skip
 MODELS = {
     "mixtral": {"intermediate_size": 96, "num_local_experts": 4},
-    "qwen3_moe": {"intermediate_size": 96, "moe_intermediate_size": 32, "num_experts": 8, "num_experts_per_tok": 3},
+    "qwen3_moe": {
+        "intermediate_size": 96, "moe_intermediate_size": 32, "num_experts": 8,
+        "num_experts_per_tok": 3,
+    },
     "deepseek_v3": {
-        "intermediate_size": 96, "moe_intermediate_size": 32, "n_routed_experts": 8, "num_experts_per_tok": 3,
-        "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1, "q_lora_rank": 32, "kv_lora_rank": 32,
+        "intermediate_size": 96, "moe_intermediate_size": 32, "n_routed_experts": 8,
+        "num_experts_per_tok": 3, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1,
+        "q_lora_rank": 32, "kv_lora_rank": 32,
         "qk_rope_head_dim": 16, "qk_nope_head_dim": 16, "v_head_dim": 16, "num_key_value_heads": 4,
     },
-    "gpt_oss": {"intermediate_size": 32, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 64},
+    "gpt_oss": {
+        "intermediate_size": 32, "num_local_experts": 4, "num_experts_per_tok": 2,
+        "sliding_window": 64,
+    },
 }  # fmt: skip
 
 
