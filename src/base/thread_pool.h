@@ -11,7 +11,8 @@ namespace switchyard {
 /// Threads that share loops. The thread that calls parallel_for works too, so a pool of n threads
 /// starts n - 1, and a pool of 1 starts none. Any number of threads may call at once, also from
 /// inside a loop's body: a caller waits only for work that another thread has already begun.
-/// Nothing is allocated after the constructor, and nobody spins. A forked child has the calling
+/// Nothing is allocated after the constructor. A thread without work watches for some for 50 us
+/// before it sleeps, unless there are more threads than cores. A forked child has the calling
 /// thread alone: loops run on it, and the destructor leaves what the parent's threads used.
 class ThreadPool {
  public:

@@ -59,12 +59,12 @@ class CliTest(unittest.TestCase):
 class Help(CliTest):
     def test_teaches(self):
         text = self.ok("--help")
-        for word in ("inspect", "run", "check", "quantize", "explain", "cache", "Examples", "Exit codes"):
+        for word in ("inspect", "run", "check", "quantize", "explain", "cache", "report", "Examples", "Exit codes"):
             self.assertIn(word, text)
         self.assertRegex(self.ok("--version"), r"^switchyard \d+\.\d+\.\d+\n$")
 
     def test_every_command_has_its_own(self):
-        for command in ("inspect", "run", "check", "quantize", "explain", "cache"):
+        for command in ("inspect", "run", "check", "quantize", "explain", "cache", "report"):
             self.assertIn("--json", self.ok(command, "--help"))
 
     def test_wrong_usage(self):

@@ -28,11 +28,6 @@ const Kernels& kernels(Isa isa) {
   return kBaseline;
 }
 
-/// 2^exponent for -126 <= exponent <= 127.
-constexpr float power_of_two(int exponent) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(exponent + 127) << 23);
-}
-
 #if defined(__x86_64__)
 /// Clang 14 cannot ask for it by name.
 bool has_f16c() {
@@ -46,7 +41,10 @@ bool has_f16c() {
 bool supported(Isa isa) noexcept {
   if (isa == Isa::baseline) return true;
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+  // Asked once: under a hypervisor each cpuid takes microseconds.
+  static const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+  return avx2;
 #else
   return false;
 #endif
@@ -181,42 +179,16 @@ std::int64_t padded_columns(std::int64_t in) noexcept {
   return round_up<std::int64_t>(in, kPad);
 }
 
+std::int64_t panels(std::int64_t in) noexcept {
+  return ceil_div<std::int64_t>(in, kPad);
+}
+
 void pad_row(float* row, std::int64_t in) noexcept {
   std::fill(row + in, row + padded_columns(in), 0.0F);
 }
 
-void to_fixed(const float* row, const FixedMemory& to) noexcept {
-  // Adding it rounds to an integer, to nearest even, for anything below 2^22.
-  constexpr float kRounder = 0x1.8p23F;
-  for (std::int64_t block = 0; block < to.stride / 16; ++block) {
-    const float* x = row + 16 * block;
-    std::uint32_t largest = 0;  // of the bits without sign: ordered like the numbers
-    for (int i = 0; i < 16; ++i) {
-      largest = std::max(largest, std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffU);
-    }
-    // A block with a value that is not finite has scale NaN. largest / scale is in [2^14, 2^15),
-    // and, where more than bf16 fills it, half of that above 32640: codes end at +-32640.
-    const bool finite = largest < 0x7f800000U;
-    const int exponent =
-        finite ? std::clamp(static_cast<int>((largest + 0xffff) >> 23) - 127 - 14, -120, 113) : 0;
-    const float inverse = finite ? power_of_two(-exponent) : 0;
-    std::int32_t codes[16], sum = 0;
-    for (int i = 0; i < 16; ++i) {
-      const float code = std::clamp(x[i] * inverse, -32640.0F, 32640.0F) + kRounder - kRounder;
-      codes[i] = finite ? static_cast<std::int32_t>(code) : 0;
-      sum += codes[i];
-    }
-    const std::int64_t panel = block / 8, place = kBlockPlace[block % 8];
-    to.scales[8 * panel + place] = finite ? power_of_two(exponent) : std::nanf("");
-    to.sums[8 * panel + place] = static_cast<float>(sum);
-    std::int8_t* bytes = to.codes + block / 4 * 128 + block % 4 * 8;
-    for (int i = 0; i < 16; ++i) {
-      const auto low = static_cast<std::int8_t>(codes[i]);
-      const int column = i % 2 * 32 + i / 2;
-      bytes[column] = static_cast<std::int8_t>((low - codes[i]) / 256);
-      bytes[column + 64] = low;
-    }
-  }
+void to_fixed(const float* row, std::int64_t in, FixedPanel* to) noexcept {
+  kernels(best_isa()).to_fixed(row, panels(in), to);
 }
 
 }  // namespace switchyard::grouped_gemm

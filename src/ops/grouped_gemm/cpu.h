@@ -82,22 +82,10 @@ class CpuGemm {
 
 /// Columns that a row of f32 or fixed-point activations takes, padding included.
 std::int64_t padded_columns(std::int64_t in) noexcept;
+std::int64_t panels(std::int64_t in) noexcept;
 /// Zeros the padding of a row of f32.
 void pad_row(float* row, std::int64_t in) noexcept;
-/// The memory of FixedRows.
-struct FixedMemory {
-  std::int8_t* codes = nullptr;  ///< [rows, 2 stride]
-  float* scales = nullptr;       ///< [rows, stride / 16]
-  float* sums = nullptr;         ///< [rows, stride / 16]
-  std::int64_t stride = 0;       ///< padded_columns()
-
-  FixedMemory from(std::int64_t row) const noexcept {
-    const std::int64_t block = row * stride / 16;
-    return {codes + 32 * block, scales + block, sums + block, stride};
-  }
-  FixedRows rows() const noexcept { return {codes, scales, sums, stride}; }
-};
-/// The fixed-point form of a padded row of f32 into the first row of `to`.
-void to_fixed(const float* row, const FixedMemory& to) noexcept;
+/// The fixed-point form of a padded row of `in` columns.
+void to_fixed(const float* row, std::int64_t in, FixedPanel* to) noexcept;
 
 }  // namespace switchyard::grouped_gemm

@@ -31,19 +31,26 @@ struct FloatRows {
 };
 inline constexpr int kPad = 128;
 
-/// Rows of 16-bit fixed point with one power of two for every block of 16 columns: what bf16 holds
-/// is kept but for values below 2^-7 of their block's largest. Padded with zeros to a multiple of
-/// kPad. A code is low - 256 high, two signed bytes. 64 columns are the high bytes of the 32 even
-/// ones, of the 32 odd ones, then the low bytes: the order in which masks and shifts of bytes bring
-/// out a 4-bit row. Of a panel's eight blocks, block b has its scale and sum at kBlockPlace[b]: the
-/// order in which pairs of 32-bit lanes are added.
-struct FixedRows {
-  const std::int8_t* codes = nullptr;  ///< [rows, 2 stride]
-  const float* scales = nullptr;       ///< [rows, stride / 16]
-  const float* sums = nullptr;         ///< [rows, stride / 16]  of the block's codes
-  std::int64_t stride = 0;
+/// 128 columns of an activation row in 16-bit fixed point with one power of two for every block of
+/// 16: what bf16 holds is kept but for values below 2^-7 of their block's largest. A code is
+/// low - 256 high, two signed bytes.
+///
+/// The bytes lie in the order in which blends, masks and shifts of bytes bring out a 4-bit row: 32
+/// each of the even and odd columns among the first 8 of the blocks, then of those among the last
+/// 8; of each of these 4 from block 0, 4 from block 4, 4 from block 1, ... kBlockOfLane has the
+/// blocks' order. All that a panel of weights meets lies in five cache lines behind one pointer.
+struct FixedPanel {
+  std::int8_t high[kPad], low[kPad];
+  float scales[kPad / 16];
+  float sums[kPad / 16];  ///< of the block's codes
 };
-inline constexpr int kBlockPlace[8] = {0, 1, 4, 5, 2, 3, 6, 7};  // its own inverse
+inline constexpr int kBlockOfLane[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+
+/// Rows of it, padded with zeros to whole panels.
+struct FixedRows {
+  const FixedPanel* data = nullptr;
+  std::int64_t stride = 0;  ///< panels a row
+};
 
 /// Rows of weights and activations that share a call: y[t * y_stride + r] for
 /// r in [0, rows) and t in [0, tokens); `index` names the activation rows (null = 0, 1, ...).
@@ -61,6 +68,8 @@ struct Kernels {
   /// 4-bit formats of fixed_declines(): integer products, one conversion per 64 columns. Null
   /// where the instruction set has no byte shuffle.
   void (*multiply_fixed)(const MatrixView& w, const FixedRows& x, const Block& block);
+  /// The fixed-point form of `panels` * kPad columns of f32.
+  void (*to_fixed)(const float* row, std::int64_t panels, FixedPanel* to);
 };
 
 extern const Kernels kBaseline;
