@@ -1,0 +1,145 @@
+"""PyTorch operators and a module.
+
+    torch.ops.switchyard.moe(layer, x, router_logits, expert_ids, expert_weights, input_ids)
+    torch.ops.switchyard.moe_out(layer, x, ..., out)                  # writes out
+
+`layer` is the number that `register` gives for a `MoELayer`; arrays are those of `Plan.__call__`,
+None where there is none. On a GPU they run on the current stream and can be captured in a CUDA
+graph after `layer.plan(max_tokens)`. There is no gradient.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+
+import torch
+
+from ._errors import InvalidArgument, Unsupported
+from ._layer import MoELayer
+
+_layers: weakref.WeakValueDictionary[int, MoELayer] = weakref.WeakValueDictionary()
+_numbers = itertools.count(1)
+
+
+def register(layer: MoELayer) -> int:
+    """The number of `layer` for the operators. It ends with the layer."""
+    if layer._torch_number == 0:
+        layer._torch_number = next(_numbers)
+        _layers[layer._torch_number] = layer
+    return layer._torch_number
+
+
+def _layer(number: int) -> MoELayer:
+    layer = _layers.get(number)
+    if layer is None:
+        raise InvalidArgument(
+            f"[torch] layer: expected the number of a layer that lives, got {number}. Keep the "
+            "MoELayer."
+        )
+    return layer
+
+
+_ARRAYS = (
+    "int layer, Tensor x, Tensor? router_logits, Tensor? expert_ids, Tensor? expert_weights, "
+    "Tensor? input_ids"
+)
+_library = torch.library.Library("switchyard", "DEF")
+_library.define(f"moe({_ARRAYS}) -> Tensor", tags=(torch.Tag.needs_exact_strides,))
+_library.define(f"moe_out({_ARRAYS}, Tensor(a!) out) -> ()", tags=(torch.Tag.needs_exact_strides,))
+
+
+def _contiguous(x: torch.Tensor | None, dtype: torch.dtype | None = None) -> torch.Tensor | None:
+    if x is None:
+        return None
+    if dtype is not None and x.dtype is not dtype:
+        x = x.to(dtype)
+    return x if x.is_contiguous() else x.contiguous()
+
+
+def _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out) -> None:
+    _layer(layer)(
+        _contiguous(x),
+        router_logits=_contiguous(router_logits),
+        expert_ids=_contiguous(expert_ids, torch.int32),
+        expert_weights=_contiguous(expert_weights, torch.float32),
+        input_ids=_contiguous(input_ids),
+        out=out,
+    )
+
+
+def _moe(layer, x, router_logits, expert_ids, expert_weights, input_ids) -> torch.Tensor:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out)
+    return out
+
+
+_library.impl("moe", _moe, "CompositeExplicitAutograd")
+_library.impl("moe_out", _moe_out, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("switchyard::moe", lib=_library)
+def _(layer, x, router_logits, expert_ids, expert_weights, input_ids):
+    return x.new_empty(x.shape)
+
+
+@torch.library.register_fake("switchyard::moe_out", lib=_library)
+def _(layer, x, router_logits, expert_ids, expert_weights, input_ids, out):
+    return None
+
+
+def _no_gradient(ctx, gradient):
+    raise Unsupported(
+        "[torch] backward: there is no gradient of switchyard::moe. Call it under "
+        "torch.no_grad(), or train with PyTorch's own experts."
+    )
+
+
+torch.library.register_autograd("switchyard::moe", _no_gradient, lib=_library)
+
+
+class MoE(torch.nn.Module):
+    """A `MoELayer` as a module: [..., H] -> [..., H]. The layer's weights are no parameters.
+
+    dtype: what tokens are cast to, for a layer on a GPU that takes one type only; the output is
+    cast back to x's. max_tokens: planned at once.
+    """
+
+    def __init__(
+        self, layer: MoELayer, *, max_tokens: int | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.number = register(layer)
+        self.dtype = dtype
+        if max_tokens is not None:
+            layer.plan(max_tokens)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        router_logits: torch.Tensor | None = None,
+        expert_ids: torch.Tensor | None = None,
+        expert_weights: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """x [..., H]; router_logits [..., E], or expert_ids and expert_weights [..., K]."""
+
+        def rows(array: torch.Tensor | None) -> torch.Tensor | None:
+            return None if array is None else array.reshape(-1, array.shape[-1])
+
+        tokens = x.reshape(-1, x.shape[-1])
+        if self.dtype is not None:
+            tokens = tokens.to(self.dtype)
+        out = torch.ops.switchyard.moe(
+            self.number,
+            tokens,
+            rows(router_logits),
+            rows(expert_ids),
+            rows(expert_weights),
+            None if input_ids is None else input_ids.reshape(-1),
+        )
+        return out.to(x.dtype).view(x.shape)
+
+    def extra_repr(self) -> str:
+        return repr(self.layer)
