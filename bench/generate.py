@@ -4,11 +4,12 @@
     bench/generate.py [--model qwen3-30b-a3b] [--layers N] [--batch 1 32] [--tokens 64]
                       [--formats own nvfp4] [--device cuda] [--append FILE]
 
-Prints one JSON line for every batch and kind of experts: tokens per second, the median of runs that
-take turns (A B A B), and how many of the greedy tokens are those of transformers' experts. Where
-they part, `margin` is how much the first other token's logit lay below the best one's in
-transformers' run, in units of the spread of that step's logits: a difference within rounding has a
-margin near 0. Needs torch, transformers and the switchyard package.
+Prints one JSON line for every batch and kind of experts: tokens per second, the median of runs, and
+how many of the greedy tokens are those of transformers' experts. Packing costs more than a run, so
+a kind's runs stand together, between runs of transformers'. Where tokens part, `margin` is how much
+the first other token's logit lay below the best one's in transformers' run, in units of the spread
+of that step's logits: a difference within rounding has a margin near 0. Needs torch, transformers
+and the switchyard package.
 """
 
 import argparse

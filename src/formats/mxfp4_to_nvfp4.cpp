@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "formats/fp8.cuh"
 #include "switchyard/weights.h"
 
 namespace switchyard {
@@ -11,11 +12,6 @@ constexpr std::uint8_t kNan = 0xff;          // of E8M0
 constexpr int kSmallest = -9, kLargest = 8;  // exponents of E4M3's powers of two
 constexpr int kLeastGlobal = -126;           // its reciprocal is finite
 constexpr std::int64_t kBlock = 16;          // of NVFP4: half of MXFP4's
-
-/// 2^exponent, kSmallest <= exponent <= kLargest; below -6 E4M3 has subnormals.
-std::uint8_t e4m3_power(int exponent) {
-  return static_cast<std::uint8_t>(exponent < -6 ? 1 << (exponent + 9) : (exponent + 7) << 3);
-}
 
 bool all_zero(const std::uint8_t* codes) {
   return std::all_of(codes, codes + kBlock / 2,
@@ -48,7 +44,8 @@ class Blocks {
     return global;
   }
   std::uint8_t scale(std::int64_t block, int global) const {  // any will do for a block of zeros
-    return e4m3_power(std::clamp(code(block) - 127 - global, kSmallest, kLargest));
+    const int exponent = std::clamp(code(block) - 127 - global, kSmallest, kLargest);
+    return formats::encode_e4m3(std::ldexp(1.0F, exponent));
   }
 
  private:

@@ -82,6 +82,7 @@ class CpuGemm {
 
 /// Columns that a row of f32 or fixed-point activations takes, padding included.
 std::int64_t padded_columns(std::int64_t in) noexcept;
+/// FixedPanels that a row takes.
 std::int64_t panels(std::int64_t in) noexcept;
 /// Zeros the padding of a row of f32.
 void pad_row(float* row, std::int64_t in) noexcept;

@@ -65,7 +65,7 @@ struct Block {
 struct Kernels {
   /// Any format: decodes a panel of rows once, then multiplies it with every token.
   void (*multiply)(const MatrixView& w, const FloatRows& x, const Block& block);
-  /// 4-bit formats of fixed_declines(): integer products, one conversion per 64 columns. Null
+  /// 4-bit formats of fixed_declines(): integer products, one conversion per 128 columns. Null
   /// where the instruction set has no byte shuffle.
   void (*multiply_fixed)(const MatrixView& w, const FixedRows& x, const Block& block);
   /// The fixed-point form of `panels` * kPad columns of f32.

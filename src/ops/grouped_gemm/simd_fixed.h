@@ -8,12 +8,13 @@
 //
 //   block:  sum of w x  =  (-256 sum of q high + sum of q low) - zero (sum of x)     < 2^24
 //
-// times the scale of the weights' and of the activations' block. At one token 128 weights take 51
-// instructions, 14 cycles on Zen 3 (docs/cpu.md). 16 FMAs with a decode to f32 take about 120.
+// times the scale of the weights' and of the activations' block. At one token 128 weights take 38
+// vector operations, 13 to 14 cycles on Zen 3 (docs/cpu.md). 16 FMAs with a decode to f32 take
+// about 120 instructions. One file, because one source compiles it, for AVX2 alone.
 namespace switchyard::grouped_gemm {
 namespace {
 
-/// Weight scales of 128 columns, one float per 16, in the order of FixedRows, in units of kUnit.
+/// Weight scales of 128 columns, one float per 16, in the order of FixedPanel, in units of kUnit.
 /// unusual(): these are not what load() said.
 struct E4m3Per16 {
   static constexpr float kUnit = 0x1p8F;
