@@ -254,7 +254,7 @@ TEST_F(RepackGpuTest, FourBitBandwidth) {
   std::printf("copy %.0f us, pack %.0f us, unpack %.0f us for %zu bytes\n", copy, us[0], us[1],
               codes + scales);
   EXPECT_LE(us[0], 3 * copy);
-  EXPECT_LE(us[1], 3 * copy);
+  EXPECT_LE(us[1], 6 * copy);  // writes pieces of 16 bytes
 }
 
 TEST(RepackKernel, UsesNoLocalMemory) {

@@ -171,7 +171,7 @@ struct Consumer {
   const Ring& ring;
   int thread;        // 0..255
   const Ring& rows;  // FC2
-  volatile Progress& progress;
+  Progress& progress;
   Cursor<kConfig.stages> cursor = {};
   Cursor<2> slot = {};
 
@@ -378,7 +378,7 @@ struct Consumer {
     Accumulators<kN> acc;
     multiply(acc);
     ring.wait(rows.full + 8 * slot.stage, slot.phase);
-    device::wait_until([&] { return progress.open > static_cast<uint32>(tile.span); });
+    device::wait_until([&] { return progress.is_open(tile.span); });
     __threadfence_block();
     const uint32 row = rows.data + slot.stage * kConfig.row_bytes() + lane() % 4 * 8;
     uint64* sums = reinterpret_cast<uint64*>(Storer<kConfig>::place(
@@ -420,7 +420,7 @@ struct Consumer {
 
   __device__ void run() {
     Schedule<kConfig> schedule(args);
-    uint32 added = 0;
+    uint32 tiles = 0;
     for (Tile next; schedule.take(next);) {
       if (next.rows == 0 || warpgroup() >= next.parts)
         skip();
@@ -432,12 +432,12 @@ struct Consumer {
         // Who skipped the tile waits too: nobody is a whole turn of the row ring ahead.
         if (next.rows > 0) ring.wait(rows.full + 8 * slot.stage, slot.phase);
         __syncwarp();
-        ++added;
         if (lane() == 0) {
           if (next.rows > 0) ptx::mbarrier_arrive(rows.empty + 8 * slot.stage);
           __threadfence_block();
-          progress.added[thread / 32] = added;
+          progress.add(tiles);
         }
+        ++tiles;
         if (next.rows > 0) slot.advance();
       }
     }

@@ -18,10 +18,18 @@ namespace switchyard::grouped_gemm {
 constexpr int kConsumerWarps = 8;
 constexpr int kStorerWarps = 4;
 
-/// What the warps of a CTA tell each other: counts that only grow.
+/// What the warps of a CTA tell each other, by atomic operations.
 struct Progress {
-  uint32 added[kConsumerWarps];  // tiles that a consumer warp has added
-  uint32 open;                   // spans whose sums may be added to
+  static constexpr uint32 kTurn = 32;  // more tiles than the rings let warps be apart
+  uint32 added[kTurn];                 // consumer warps that have added tile i, i + kTurn, ...
+  uint32 open;                         // spans whose sums may be added to
+
+  /// A warp's tile, the first is 0.
+  __device__ void add(uint32 tile) { atomicAdd(added + tile % kTurn, 1); }
+  __device__ bool has_added(uint32 tile) {
+    return atomicOr(added + tile % kTurn, 0) == (tile / kTurn + 1) * kConsumerWarps;
+  }
+  __device__ bool is_open(int span) { return atomicOr(&open, 0) > static_cast<uint32>(span); }
 };
 
 /// A storer warp: scales a part of the CTA's tokens, then stores every kStorerWarps-th span of
@@ -150,7 +158,7 @@ struct Storer {
 template <Config kConfig>
 struct Clerk {
   const Args& args;
-  volatile Progress& progress;
+  Progress& progress;
 
   __device__ void run() const {
     const Order<kConfig> order(args);
@@ -161,10 +169,10 @@ struct Clerk {
       const int before = open + told;
       if (open < spans && may_open(open)) {
         __threadfence_block();
-        progress.open = ++open;
+        atomicExch(&progress.open, ++open);
       }
       const int from = order.tiles_before(told), to = order.tiles_before(told + 1);
-      if (all_added(static_cast<uint32>(to))) {
+      if (to == 0 || progress.has_added(static_cast<uint32>(to) - 1)) {
         __threadfence_block();
         if (to > from) ptx::add_release(args.done + told, to - from);
         ++told;
@@ -176,11 +184,6 @@ struct Clerk {
   __device__ bool may_open(int span) const {
     if (span == 0) return true;  // a tile's scales are only copied when they are there
     return span < args.slots || ptx::load_acquire(args.emptied + span - args.slots) == gridDim.x;
-  }
-  __device__ bool all_added(uint32 tiles) const {
-    for (int i = 0; i < kConsumerWarps; ++i)
-      if (progress.added[i] < tiles) return false;
-    return true;
   }
 };
 
