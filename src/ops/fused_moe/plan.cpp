@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 
 #include "base/math.h"
+#include "ops/expected_rows.h"
 
 namespace switchyard::fused_moe {
 namespace {
@@ -80,14 +83,13 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
   struct Ring {
     int depth, stages, ctas;
   };
+  const bool packed = p.weights != Weights::half;
   const std::vector<Ring> rings =
-      p.weights == Weights::half
-          ? std::vector<Ring>{{1, kStages, 1}, {1, kStages - 1, 1}, {1, kStages + 2, 1}}
-          : std::vector<Ring>{{4, 4, 2}, {2, 8, 2}, {4, 3, 2}, {2, 4, 2},
-                              {2, 3, 2}, {4, 5, 1}, {2, 8, 1}};
-  for (int block = std::min(tokens, 64); block >= 8; block /= 2) {
-    if (block < std::min(tokens, 64) && p.weights == Weights::half) break;
+      packed ? std::vector<Ring>{{4, 4, 2}, {4, 3, 2}, {2, 4, 2}, {2, 3, 2}, {4, 5, 1}, {2, 8, 1}}
+             : std::vector<Ring>{{1, kStages, 1}, {1, kStages - 1, 1}, {1, kStages + 2, 1}};
+  for (int block = std::min(tokens, 64); block >= (packed ? 8 : std::min(tokens, 64)); block /= 2) {
     for (const auto [depth, stages, ctas] : rings) {
+      if (ctas > 1 && block > 16) continue;  // registers
       Config config = {.tokens = tokens,
                        .block = block,
                        .depth = depth,
@@ -101,13 +103,27 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
                        .routes = routes(p),
                        .shared = 0,
                        .select = {}};
-      if (ctas > 1 && block > 16) continue;  // registers
       if (config.routes) config.shared = p.shared, config.select = *p.select;
       const int most = (device.smem_per_block + 1024) / ctas - 1024;
       if (config.smem_bytes() + fixed_bytes(config) <= most) all.push_back(config);
     }
   }
+  std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) {
+    return expected_cost(p, a) < expected_cost(p, b);
+  });
   return all;
+}
+
+double expected_cost(const Problem& p, const Config& c) {
+  double blocks = 0;
+  const std::array<double, 3> rows = expected_rows(p.tokens, p.slots_a_token, p.lists);
+  for (const double r : rows) blocks += std::ceil(r / c.block) / static_cast<double>(rows.size());
+  if (c.weights == Weights::half) return 1.1 * blocks;
+  // As measured (docs/performance.md).
+  const double decode = c.ctas == 2 ? 1.4 : 2.0;
+  const double columns = 1 + 0.15 * (c.block / 8 - 1);
+  const double ring = (c.depth == 4 ? 1 : 1.06) * (c.stages * c.depth * c.ctas < 16 ? 1.1 : 1);
+  return blocks * decode * columns * ring;
 }
 
 std::string to_string(const Config& c) {

@@ -44,15 +44,18 @@ std::optional<std::string> gpu_declines(const GpuProblem& problem, const cuda::D
 /// Pairs that fit, best guess first. Pure.
 std::vector<GpuConfigs> gpu_candidates(const GpuProblem& problem, const cuda::DeviceInfo& device);
 
+/// The time of a problem's GEMMs in units of reading its weights: what candidates are ordered by.
+double expected_cost(const GpuProblem& problem, const GpuConfigs& configs);
+
 /// "sm90 fc1 block 128 narrow 32 cluster 2 stages 4"
 std::string to_string(const Config& config);
 jit::Program program(const Config& config, int sm);
 jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceInfo& device);
 
-/// Bytes of Args::act and Args::sums; spans of the output; words that routing
-/// clears: Args::scaled [1], done [spans], emptied [spans], row_bound [rows].
+/// Bytes of Args::act, of Args::sums and of the rows that FC2 stores instead; spans of the output;
+/// words that routing clears: Args::scaled [1], done [spans], emptied [spans], row_bound [rows].
 struct Scratch {
-  std::int64_t act, sums;
+  std::int64_t act, sums, rows;
   int spans, flags;
 };
 Scratch scratch(const GpuProblem& problem, const GpuConfigs& configs, int rows);
