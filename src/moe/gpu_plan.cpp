@@ -160,6 +160,7 @@ class Planner {
     plan_.spans = s.spans;
     plan_.width = configs.spans.width;
     plan_.slots = configs.spans.slots;
+    plan_.bounds_at = s.bounds;
     plan_.flag_count = s.flags;
     plan_.flags = take<std::uint32_t>(s.flags);
     step("fc1", to_string(configs.fc1), weight_bytes(fc1_matrices(shape_)) + token_bytes(),

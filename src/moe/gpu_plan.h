@@ -46,7 +46,7 @@ struct GpuPlan {
   finalize::Config finalize_config = {};
   Slice ids, weights, block_count, blocks, row_token, row_weight, slot_row, act, partial, row_scale,
       unit, sums, rows, flags, marks;
-  int flag_count = 0, row_capacity = 0, spans = 0, width = 0, slots = 0;
+  int flag_count = 0, bounds_at = 0, row_capacity = 0, spans = 0, width = 0, slots = 0;
   std::size_t workspace_bytes = 0;
   std::vector<Step> steps;
   std::vector<std::string> declined;

@@ -133,6 +133,7 @@ class Call {
 
   finalize::Args finalize_args() const {
     return {.rows = at<std::uint16_t>(plan_.rows),
+            .row_bound = at<std::uint32_t>(plan_.flags) + plan_.bounds_at,
             .lists = lists(),
             .token_count = b_.token_count.as<int>(),
             .out = b_.out.as<std::uint16_t>(),
@@ -160,7 +161,7 @@ class Call {
             .token_count = b_.token_count.as<int>(),
             .tokens = token_data(),
             .act = at<std::uint16_t>(plan_.act),
-            .row_bound = flags + 1 + 2 * plan_.spans,
+            .row_bound = flags + plan_.bounds_at,
             .row_scale = at<float>(plan_.row_scale),
             .unit = at<float>(plan_.unit),
             .sums = at<std::uint32_t>(plan_.sums),

@@ -1,4 +1,4 @@
-// out[t, :] = sum over slots j in order of weight[t, j] * rows[row of (t, j), :]
+// out[t, :] = sum over slots j in order of weight[t, j] * unit[row] * rows[row, :], row of (t, j)
 //
 //   grid   {T, ceil(H / 1024)}   block  128, a thread has 8 outputs: 16 bytes of every row
 //   bits   f32 sums in the order of slots
@@ -6,17 +6,17 @@
 #pragma once
 
 #include "device/ptx.cuh"
+#include "device/row_scale.cuh"
 #include "ops/finalize/shared.cuh"
 
 namespace switchyard::finalize {
 
-template <Config kConfig>
 __device__ inline void add(float (&sum)[8], uint4 eight, float weight) {
   const uint32 words[4] = {eight.x, eight.y, eight.z, eight.w};
 #pragma unroll
   for (int i = 0; i < 8; ++i)
     sum[i] +=
-        weight * device::to_f32<kConfig.half>(static_cast<uint16>(words[i / 2] >> (i % 2 * 16)));
+        weight * device::to_f32<Half::fp16>(static_cast<uint16>(words[i / 2] >> (i % 2 * 16)));
 }
 
 template <Config kConfig>
@@ -38,12 +38,13 @@ __global__ void __launch_bounds__(Config::kThreads) kernel(const __grid_constant
       const int row = first + i < args.slots_a_token ? slot_row[first + i] : -1;
       weight[i] = 0, eight[i] = {0, 0, 0, 0};
       if (row < 0) continue;
-      weight[i] = kConfig.weighted ? args.lists.row_weight[row] : 1;
+      weight[i] = device::row_unit(args.row_bound[row]);
+      if constexpr (kConfig.weighted) weight[i] *= args.lists.row_weight[row];
       eight[i] = __ldcg(
           reinterpret_cast<const uint4*>(args.rows + static_cast<int64>(row) * args.hidden + h));
     }
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) add<kConfig>(sum, eight[i], weight[i]);
+    for (int i = 0; i < kAhead; ++i) add(sum, eight[i], weight[i]);
   }
   uint4 out;
   out.x = device::pack_f32<kConfig.half>(sum[0], sum[1]);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "base/math.h"
@@ -39,6 +38,12 @@ std::int64_t tiles(const Problem& p) {
   return std::max(
       ceil_div<std::int64_t>(outputs(p), Config::kRows) * ceil_div(p.hidden, Config::kDepth),
       std::int64_t{ceil_div(p.hidden, Config::kRows)} * ceil_div(p.intermediate, Config::kDepth));
+}
+
+/// Tiles of a list's `matrices` matrices [I, H], about.
+double tiles_of(const Problem& p, int matrices) {
+  return static_cast<double>(matrices) * p.intermediate * p.hidden /
+         (Config::kRows * Config::kDepth);
 }
 
 /// Static shared memory.
@@ -89,7 +94,7 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
              : std::vector<Ring>{{1, kStages, 1}, {1, kStages - 1, 1}, {1, kStages + 2, 1}};
   for (int block = std::min(tokens, 64); block >= (packed ? 8 : std::min(tokens, 64)); block /= 2) {
     for (const auto [depth, stages, ctas] : rings) {
-      if (ctas > 1 && block > 16) continue;  // registers
+      if (ctas > 1 && block > 32) continue;  // registers
       Config config = {.tokens = tokens,
                        .block = block,
                        .depth = depth,
@@ -115,15 +120,20 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
 }
 
 double expected_cost(const Problem& p, const Config& c) {
+  const ExpectedRows expected = expected_rows(p.tokens, p.slots_a_token, p.lists);
   double blocks = 0;
-  const std::array<double, 3> rows = expected_rows(p.tokens, p.slots_a_token, p.lists);
-  for (const double r : rows) blocks += std::ceil(r / c.block) / static_cast<double>(rows.size());
-  if (c.weights == Weights::half) return 1.1 * blocks;
+  for (const double r : expected.rows) blocks += std::ceil(r / c.block) / 3;
   // As measured (docs/performance.md).
-  const double decode = c.ctas == 2 ? 1.4 : 2.0;
-  const double columns = 1 + 0.15 * (c.block / 8 - 1);
-  const double ring = (c.depth == 4 ? 1 : 1.06) * (c.stages * c.depth * c.ctas < 16 ? 1.1 : 1);
-  return blocks * decode * columns * ring;
+  double slower = c.block <= 32 ? 1.02 : 1.06;
+  if (c.weights != Weights::half) {
+    const double decode = c.ctas == 2 ? 1.3 : 1.9;
+    const double columns = 1 + 0.15 * (c.block / 8 - 1);
+    const double ring = (c.depth == 4 ? 1 : 1.06) * (c.stages * c.depth * c.ctas < 16 ? 1.1 : 1);
+    slower = decode * columns * ring;
+  }
+  constexpr double kFixed = 36e6;  // 9 us
+  const double tiles = tiles_of(p, device::is_gated(p.activation) ? 3 : 2);
+  return expected.experts * tiles * c.weight_bytes() * blocks * slower + kFixed;
 }
 
 std::string to_string(const Config& c) {
@@ -147,7 +157,7 @@ jit::Program program(const Config& c, int sm) {
 jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceInfo& device) {
   return {.kernel = std::move(kernel),
           .grid = {static_cast<unsigned>(device.multiprocessors * config.ctas)},
-          .block = {Config::kThreads},
+          .block = {static_cast<unsigned>(config.threads())},
           .cluster = {},
           .smem_bytes = config.smem_bytes(),
           .overlap_previous = true};

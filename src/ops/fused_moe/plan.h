@@ -32,7 +32,7 @@ std::optional<std::string> declines(const Problem& problem, const cuda::DeviceIn
 /// Configs that fit, best guess first. Pure.
 std::vector<Config> candidates(const Problem& problem, const cuda::DeviceInfo& device);
 
-/// The time of a problem in units of reading its weights: what candidates are ordered by.
+/// How long a problem takes, as bytes that memory delivers meanwhile: the candidates' order.
 double expected_cost(const Problem& problem, const Config& config);
 
 /// "fused tokens 8 block 8 stages 6 routing"

@@ -14,6 +14,7 @@
 
 #include "device/fp4.cuh"
 #include "device/mma_sm90.cuh"
+#include "device/row_scale.cuh"
 #include "device/wait.cuh"
 #include "ops/grouped_gemm/schedule.cuh"
 #include "ops/grouped_gemm/shared.cuh"
@@ -119,7 +120,7 @@ struct Producer {
 
   /// What the consumers need to add a tile: it comes with the tile's last step.
   __device__ void copy_rows(const Tile& tile, const Ring& rows, Cursor<2>& slot, bool first) const {
-    if (first) {
+    if (kConfig.sums() && first) {
       const uint32 all = gridDim.x * kStorerWarps;
       device::wait_until([&] { return ptx::load_acquire(args.scaled) == all; });
       ptx::fence_proxy_async_global();
@@ -128,9 +129,14 @@ struct Producer {
                  full = rows.full + 8 * slot.stage;
     const uint32 bytes = (tile.rows + 7) / 8 * 32;
     rows.wait(rows.empty + 8 * slot.stage, slot.phase ^ 1);
-    ptx::mbarrier_arrive_expect(full, 2 * bytes);
-    ptx::copy_bulk(to, args.lists.row_token + tile.row, bytes, full);
-    ptx::copy_bulk(to + kConfig.block * 4, args.row_scale + tile.row, bytes, full);
+    if constexpr (kConfig.sums()) {
+      ptx::mbarrier_arrive_expect(full, 2 * bytes);
+      ptx::copy_bulk(to, args.lists.row_token + tile.row, bytes, full);
+      ptx::copy_bulk(to + kConfig.block * 4, args.row_scale + tile.row, bytes, full);
+    } else {
+      ptx::mbarrier_arrive_expect(full, bytes);
+      ptx::copy_bulk(to, args.row_bound + tile.row, bytes, full);
+    }
     slot.advance();
   }
 
@@ -155,9 +161,7 @@ struct Producer {
         if (bytes) ptx::copy_bulk(stage(), tokens, bytes, full());
         cursor.advance();
       }
-      if (tile.rows == 0) continue;
-      if constexpr (kConfig.sums()) copy_rows(tile, rows, slot, first);
-      first = false;
+      if (tile.rows > 0) copy_rows(tile, rows, slot, first), first = false;
     }
   }
 };
@@ -276,11 +280,12 @@ struct Consumer {
 
   /// The accumulators' columns 8 j + 2 (lane % 4) and the next, rows lane / 4 and 8 more. Two lanes
   /// swap, so that each has two neighbouring outputs of one token: stores of 4 bytes.
+  template <Half kHalf>
   __device__ uint32 pair_up(float even_column, float odd_column) const {
     const bool odd = lane() / 4 % 2 == 1;
     const float other = __shfl_xor_sync(~0u, odd ? even_column : odd_column, 4);
-    return odd ? device::pack_f32<kConfig.half>(other, odd_column)
-               : device::pack_f32<kConfig.half>(even_column, other);
+    return odd ? device::pack_f32<kHalf>(other, odd_column)
+               : device::pack_f32<kHalf>(even_column, other);
   }
 
   struct Bias {
@@ -350,13 +355,13 @@ struct Consumer {
       for (int p = 0; p < 2 * kParts; ++p) {
         const float* values = acc.half[p / kParts] + j * 4 + 2 * (p % kParts);
         const int even = j * 8 + lane() % 4 * 2;
-        const uint32 two = pair_up(activate(values, factor, biases[p], tile, even),
-                                   activate(values + 1, factor, biases[p], tile, even + 1));
+        const uint32 two =
+            pair_up<kConfig.half>(activate(values, factor, biases[p], tile, even),
+                                  activate(values + 1, factor, biases[p], tile, even + 1));
         largest = ptx::max_u16x2(largest, two & 0x7fff7fffu);
         if (column < tile.rows) *reinterpret_cast<uint32*>(to[p] + j * 512) = two;
       }
-      if constexpr (kConfig.sum != Sum::none)
-        bound_row(largest, norm, tile.row + column, column < tile.rows);
+      bound_row(largest, norm, tile.row + column, column < tile.rows);
     }
   }
 
@@ -390,16 +395,21 @@ struct Consumer {
     const float factor = factors(tile).x;
     Accumulators<kN> acc;
     multiply(acc);
+    ring.wait(rows.full + 8 * slot.stage, slot.phase);
+    const uint32 bounds = rows.data + slot.stage * kConfig.row_bytes() + lane() % 4 * 8;
     // This lane's two of 8 neighbouring outputs: h and the next of 8 tokens' own_column().
     const int h = first_row(tile, 0) + lane() / 8 * 2;
     uint16* to = args.out + static_cast<int64>(tile.row + own_column()) * args.hidden + h;
 #pragma unroll
     for (int j = 0; j < kN / 8; ++j, to += 8 * args.hidden) {
+      const uint2 bound = ptx::load_shared_2(bounds + j * 32);  // of the accumulators' columns
+      const float scale = device::row_scale(bound.x), next = device::row_scale(bound.y);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const float* values = acc.half[i / 2] + j * 4 + 2 * (i % 2);
         const float b = bias[i / 2][i % 2];
-        const uint32 two = pair_up(values[0] * factor + b, values[1] * factor + b);
+        const uint32 two =
+            pair_up<Half::fp16>((values[0] * factor + b) * scale, (values[1] * factor + b) * next);
         const int skipped = i / 2 * 64 + i % 2 * 8;
         if (j * 8 + own_column() < tile.rows && h + skipped < args.hidden)
           *reinterpret_cast<uint32*>(to + skipped) = two;
@@ -469,14 +479,16 @@ struct Consumer {
         tile<kConfig.narrow>(next);
       else
         tile<kConfig.block>(next);
-      if constexpr (kConfig.sums()) {
+      if constexpr (kConfig.phase == Phase::fc2) {
         // Who skipped the tile waits too: nobody is a whole turn of the row ring ahead.
         if (next.rows > 0) ring.wait(rows.full + 8 * slot.stage, slot.phase);
         __syncwarp();
         if (lane() == 0) {
           if (next.rows > 0) ptx::mbarrier_arrive(rows.empty + 8 * slot.stage);
-          __threadfence_block();
-          progress.add(tiles);
+          if constexpr (kConfig.sums()) {
+            __threadfence_block();
+            progress.add(tiles);
+          }
         }
         ++tiles;
         if (next.rows > 0) slot.advance();
@@ -502,12 +514,10 @@ __global__ void __launch_bounds__(kConfig.threads(), 1) kernel(const __grid_cons
   constexpr bool kFc1 = kConfig.phase == Phase::fc1;
   const int thread = static_cast<int>(threadIdx.x);
 
-  const Ring ring{ptx::keep((ptx::smem_u32(smem) + 1023) & ~1023u),
-                  ptx::keep(ptx::smem_u32(barriers)),
-                  ptx::keep(ptx::smem_u32(barriers + kConfig.stages))};
-  const uint32 row_barriers = ptx::keep(ptx::smem_u32(barriers + 2 * kConfig.stages));
-  const Ring rows{ring.data + kConfig.stages * kConfig.stage_bytes(), row_barriers,
-                  row_barriers + 16};
+  const uint32 data = ptx::keep((ptx::smem_u32(smem) + 1023) & ~1023u);
+  const uint32 full = ptx::keep(ptx::smem_u32(barriers)), row_full = full + 16 * kConfig.stages;
+  const Ring ring{data, full, full + 8 * kConfig.stages};
+  const Ring rows{data + kConfig.stages * kConfig.stage_bytes(), row_full, row_full + 16};
   if (thread == 0) {
     for (int i = 0; i < kConfig.stages; ++i) {
       ptx::mbarrier_init(ring.full + 8 * i, kFc1 ? 1 + kProducers : 1);
@@ -529,7 +539,7 @@ __global__ void __launch_bounds__(kConfig.threads(), 1) kernel(const __grid_cons
     ptx::cluster_sync();
 
   if (thread < kProducers) {
-    ptx::give_registers<kConfig.groups == 4 ? 40 : kConfig.sums() ? 48 : 56>();
+    ptx::give_registers<kConfig.sums() ? 48 : 56>();
     Producer<kConfig> producer{args, ring, thread};
     if constexpr (kFc1)
       producer.gather();

@@ -14,6 +14,8 @@ namespace {
 /// What the sums of the spans in flight take at most, if two spans fit: they stay in L2.
 constexpr std::int64_t kSumBytes = 32 << 20;
 constexpr int kSpansInFlight = 4, kSpansAtLeast = 8;
+constexpr int kFlagAlign = 4;      // words of a bulk copy
+constexpr double kReadBytes = 17;  // a clock and SM, from memory
 constexpr int kMaxStages = 8;
 constexpr int kStatic = 512;  // barriers and such
 
@@ -40,9 +42,17 @@ double step_clocks(const Config& c, int columns) {
   const double weights = c.groups * c.weight_bytes();
   const double tensor = 4.0 * c.groups * columns;
   const double port = (weights / c.cluster + 2.0 * Config::kDepth * columns) / 32;
-  if (c.weights == Weights::half) return std::max({tensor, port, weights / 17});
-  const double decode = c.groups * (c.groups == 4 ? 400.0 + 5 * columns : 480.0 + 2 * columns);
+  if (c.weights == Weights::half) return std::max({tensor, port, 1.02 * weights / kReadBytes});
+  const double decode = c.groups * (c.groups == 4 ? 350.0 + 5 * columns : 480.0 + 2 * columns);
   return std::max({tensor / 0.62, port, decode});
+}
+
+/// What summing up adds, in bytes from memory.
+double sum_cost(const GpuProblem& p, Sum sum) {
+  const double values = static_cast<double>(p.tokens) * p.slots_a_token * p.hidden;
+  constexpr double kLaunch = 12e6;  // 3 us
+  return sum == Sum::none ? 4 * values + kLaunch
+                          : 8 * values;  // additions to L2, at half of memory's rate
 }
 
 }  // namespace
@@ -96,16 +106,17 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
 
 double expected_cost(const GpuProblem& p, const GpuConfigs& configs) {
   const Config& c = configs.fc1;
-  // Of reading a tile's weights from memory, about 17 bytes a clock and SM.
-  const double read = c.groups * c.weight_bytes() / 17.0;
-  double cost = 0;
-  const std::array<double, 3> rows = expected_rows(p.tokens, p.slots_a_token, p.lists);
-  for (const double r : rows) {
+  const ExpectedRows expected = expected_rows(p.tokens, p.slots_a_token, p.lists);
+  double clocks = 0;  // of a step, over all blocks of an expert
+  for (const double r : expected.rows) {
     const double blocks = std::ceil(r / c.group());
     const double tile = r / blocks / c.cluster;
-    cost += blocks * c.cluster * step_clocks(c, tile <= c.narrow ? c.narrow : c.block) / read;
+    clocks += blocks * c.cluster * step_clocks(c, tile <= c.narrow ? c.narrow : c.block) / 3;
   }
-  return cost / static_cast<double>(rows.size());
+  const double steps = expected.experts * (device::is_gated(p.activation) ? 3 : 2) *
+                       p.intermediate * p.hidden / (c.wide_rows() * Config::kDepth);
+  constexpr double kFixed = 72e6;  // 18 us
+  return steps * clocks * kReadBytes + sum_cost(p, configs.fc2.sum) + kFixed;
 }
 
 std::string to_string(const Config& c) {
@@ -146,15 +157,20 @@ Scratch scratch(const GpuProblem& p, const GpuConfigs& c, int rows) {
   const std::int64_t width = std::int64_t{ceil_div(outputs, Config::kRows)} * c.fc1.act_rows();
   const std::int64_t act = rows * width * 2;
   if (c.fc2.sum == Sum::none)
-    return {
-        .act = act, .sums = 0, .rows = std::int64_t{rows} * p.hidden * 2, .spans = 0, .flags = 1};
+    return {.act = act,
+            .sums = 0,
+            .rows = std::int64_t{rows} * p.hidden * 2,
+            .spans = 0,
+            .bounds = kFlagAlign,
+            .flags = kFlagAlign + rows};
   const std::int64_t wide_bytes = std::int64_t{p.tokens} * c.fc2.wide_rows() * 4;
   const int spans = ceil_div(ceil_div(p.hidden, c.fc2.wide_rows()), c.spans.width);
   return {.act = act,
           .sums = c.spans.slots * c.spans.width * wide_bytes,
           .rows = 0,
           .spans = spans,
-          .flags = 1 + 2 * spans + rows};
+          .bounds = round_up(1 + 2 * spans, kFlagAlign),
+          .flags = round_up(1 + 2 * spans, kFlagAlign) + rows};
 }
 
 }  // namespace switchyard::grouped_gemm

@@ -44,7 +44,7 @@ std::optional<std::string> gpu_declines(const GpuProblem& problem, const cuda::D
 /// Pairs that fit, best guess first. Pure.
 std::vector<GpuConfigs> gpu_candidates(const GpuProblem& problem, const cuda::DeviceInfo& device);
 
-/// The time of a problem's GEMMs in units of reading its weights: what candidates are ordered by.
+/// How long a problem's GEMMs take, as bytes that memory delivers meanwhile: the candidates' order.
 double expected_cost(const GpuProblem& problem, const GpuConfigs& configs);
 
 /// "sm90 fc1 block 128 narrow 32 cluster 2 stages 4"
@@ -56,7 +56,9 @@ jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceI
 /// words that routing clears: Args::scaled [1], done [spans], emptied [spans], row_bound [rows].
 struct Scratch {
   std::int64_t act, sums, rows;
-  int spans, flags;
+  int spans;
+  int bounds;  ///< where row_bound begins among the words
+  int flags;
 };
 Scratch scratch(const GpuProblem& problem, const GpuConfigs& configs, int rows);
 

@@ -32,7 +32,7 @@ struct Args {
   float* row_scale;        // [R]  router weight in units of the token's sums
   float* unit;             // [T]  what 1 of a sum stands for
   uint32* sums;            // [slots, width, T, wide_rows]  of the spans in flight; FC1 clears them
-  uint16* out;             // [T, H]  sum over a token's rows; [R, H] the rows with Sum::none
+  uint16* out;             // [T, H]  sum over a token's rows; [R, H] scaled rows with Sum::none
   uint32* scaled;          // [1]  storers that have filled row_scale and unit; 0 at launch
   uint32* done;            // [spans]  tiles of a span that are added; 0 at launch
   uint32* emptied;         // [spans]  CTAs that have stored a span; 0 at launch
@@ -51,7 +51,7 @@ enum class Phase : int { fc1, fc2 };
 enum class Sum : int {
   exact,   ///< integers: any order of additions gives the same bits
   atomic,  ///< f32, in the order of arrival
-  none,    ///< it stores them, ops/finalize adds them up
+  none,    ///< it stores them (device/row_scale.cuh), ops/finalize adds them up
 };
 
 /// What the plan chooses and the kernel is compiled for.
@@ -88,8 +88,10 @@ struct Config {
   constexpr int stage_bytes() const {
     return (token_bytes() + groups * weight_bytes() + 1023) / 1024 * 1024;
   }
-  /// Token and scale of a tile's rows, for two tiles.
-  constexpr int row_bytes() const { return sums() ? block * 8 : 0; }
+  /// FC2: token and scale, or bound, of a tile's rows, for two tiles.
+  constexpr int row_bytes() const {
+    return phase == Phase::fc1 ? 0 : sums() ? block * 8 : block * 4;
+  }
   constexpr int smem_bytes() const { return 1024 + stages * stage_bytes() + 2 * row_bytes(); }
 };
 
