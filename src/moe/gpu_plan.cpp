@@ -166,12 +166,17 @@ class Planner {
     step("fc1", to_string(configs.fc1), weight_bytes(fc1_matrices(shape_)) + token_bytes(),
          flops(fc1_matrices(shape_)), plan_.act);
     const bool finalizes = plan_.experts.finalizes();
-    step("fc2", to_string(configs.fc2), weight_bytes(1) + (finalizes ? s.rows : token_bytes()),
+    const std::int64_t stored = finalizes ? row_bytes() : 0;
+    step("fc2", to_string(configs.fc2), weight_bytes(1) + (finalizes ? stored : token_bytes()),
          flops(1), finalizes ? plan_.rows : plan_.sums);
     if (finalizes)
-      step("finalize", to_string(plan_.finalize_config), s.rows + token_bytes(), 0, plan_.rows);
+      step("finalize", to_string(plan_.finalize_config), stored + token_bytes(), 0, plan_.rows);
   }
 
+  /// Of FC2's rows that are stored.
+  std::int64_t row_bytes() const {
+    return std::int64_t{tokens_} * shape_.slots_a_token() * shape_.config.hidden * 2;
+  }
   std::int64_t weight_bytes(int matrices) const {
     return static_cast<std::int64_t>(reached(shape_, tokens_) * weight_size(shape_) * matrices *
                                      shape_.config.hidden * shape_.config.intermediate);

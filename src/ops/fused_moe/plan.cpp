@@ -94,7 +94,8 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
              : std::vector<Ring>{{1, kStages, 1}, {1, kStages - 1, 1}, {1, kStages + 2, 1}};
   for (int block = std::min(tokens, 64); block >= (packed ? 8 : std::min(tokens, 64)); block /= 2) {
     for (const auto [depth, stages, ctas] : rings) {
-      if (ctas > 1 && block > 32) continue;  // registers
+      const bool routes_many = routes(p) && p.select->per_lane > 16;
+      if (ctas > 1 && (block > 32 || routes_many)) continue;  // registers
       Config config = {.tokens = tokens,
                        .block = block,
                        .depth = depth,

@@ -77,7 +77,8 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
       if (cluster > 1 && block < 64) continue;  // two more blocks are better than one of each CTA
       if (groups > 2 && (block > 32 || p.weights == Weights::half)) continue;  // registers
       for (const Sum sum : {Sum::exact, Sum::none}) {
-        if (groups > 2 && sum != Sum::none) continue;  // registers
+        if (groups > 2 && sum != Sum::none) continue;            // registers
+        if (sum == Sum::none && p.half == Half::fp16) continue;  // rows would be as coarse as `out`
         Config c = {.phase = Phase::fc1,
                     .block = block,
                     .narrow = &block == kBlocks ? block : *(&block - 1),
