@@ -95,8 +95,10 @@ class Planner {
       throw Unsupported(fmt::format("[moe.plan] no GPU variant serves {} tokens: {}.", tokens_,
                                     fmt::join(plan_.declined, "; ")));
     plan_.experts = forced ? *forced : all.front();
-    for (std::size_t i = 1; i < all.size() && !forced; ++i)
-      plan_.declined.push_back(to_string(all[i]) + ": the cost model expects it to be slower");
+    if (!forced && all.size() > 1)
+      plan_.declined.push_back(fmt::format(
+          "{} more variants: the cost model expects them to be slower, first of them {}",
+          all.size() - 1, to_string(all[1])));
     routing();
     plan_.experts.fused ? fused() : grouped();
     plan_.workspace_bytes = static_cast<std::size_t>(arena_.bytes());
