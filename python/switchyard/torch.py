@@ -49,33 +49,55 @@ _library.define(f"moe({_ARRAYS}) -> Tensor", tags=(torch.Tag.needs_exact_strides
 _library.define(f"moe_out({_ARRAYS}, Tensor(a!) out) -> ()", tags=(torch.Tag.needs_exact_strides,))
 
 
-def _contiguous(x: torch.Tensor | None, dtype: torch.dtype | None = None) -> torch.Tensor | None:
-    if x is None:
-        return None
+def _contiguous(x: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
     if dtype is not None and x.dtype is not dtype:
         x = x.to(dtype)
     return x if x.is_contiguous() else x.contiguous()
 
 
 def _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out) -> None:
+    if router_logits is not None:
+        router_logits = _contiguous(router_logits)
+    if expert_ids is not None:
+        expert_ids = _contiguous(expert_ids, torch.int32)
+    if expert_weights is not None:
+        expert_weights = _contiguous(expert_weights, torch.float32)
+    if input_ids is not None:
+        input_ids = _contiguous(input_ids)
     _layer(layer)(
-        _contiguous(x),
-        router_logits=_contiguous(router_logits),
-        expert_ids=_contiguous(expert_ids, torch.int32),
-        expert_weights=_contiguous(expert_weights, torch.float32),
-        input_ids=_contiguous(input_ids),
-        out=out,
-    )
+        _contiguous(x), router_logits=router_logits, expert_ids=expert_ids,
+        expert_weights=expert_weights, input_ids=input_ids, out=out,
+    )  # fmt: skip
 
 
 def _moe(layer, x, router_logits, expert_ids, expert_weights, input_ids) -> torch.Tensor:
+    arrays = (x, router_logits, expert_ids, expert_weights, input_ids)
+    if torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays):
+        return _NoGradient.apply(layer, *arrays)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out)
+    _moe_out(layer, *arrays, out)
     return out
+
+
+class _NoGradient(torch.autograd.Function):
+    """The forward of a call whose backward is refused."""
+
+    @staticmethod
+    def forward(ctx, *arguments):
+        return _moe(*arguments)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        raise Unsupported(
+            "[torch] backward: there is no gradient of switchyard::moe. Call it under "
+            "torch.no_grad(), or train with PyTorch's own experts."
+        )
 
 
 _library.impl("moe", _moe, "CompositeExplicitAutograd")
 _library.impl("moe_out", _moe_out, "CompositeExplicitAutograd")
+# Not register_autograd: its Python costs every call more than the rest of ours.
+_library.impl("moe", torch.library.fallthrough_kernel, "Autograd")
 
 
 @torch.library.register_fake("switchyard::moe", lib=_library)
@@ -86,16 +108,6 @@ def _(layer, x, router_logits, expert_ids, expert_weights, input_ids):
 @torch.library.register_fake("switchyard::moe_out", lib=_library)
 def _(layer, x, router_logits, expert_ids, expert_weights, input_ids, out):
     return None
-
-
-def _no_gradient(ctx, gradient):
-    raise Unsupported(
-        "[torch] backward: there is no gradient of switchyard::moe. Call it under "
-        "torch.no_grad(), or train with PyTorch's own experts."
-    )
-
-
-torch.library.register_autograd("switchyard::moe", _no_gradient, lib=_library)
 
 
 class MoE(torch.nn.Module):
