@@ -9,7 +9,7 @@
 
 namespace switchyard::device {
 
-constexpr uint64 kMark = 0x9d3c5a71e8f20000;
+constexpr uint64 kMark = 0x9d3c5a71e8000000;
 
 /// Of one thread, after a barrier of its CTA: what the CTA has written is visible to who waits.
 __device__ inline void set_mark(uint64* mark) {
@@ -24,13 +24,13 @@ __device__ inline void take_mark(uint64* mark) {
 /// A barrier of all CTAs, which are resident, once a launch. Its word is kMark with two counts in
 /// the lower bits. Each is called by one thread of every CTA.
 struct GridBarrier {
-  static constexpr int kMaxCtas = 255;  // a count has 8 bits
+  static constexpr int kMaxCtas = 4095;  // a count has 12 bits
   uint64* word;
 
   /// Before the CTA's other calls, with a barrier of the CTA between.
   __device__ void prepare() const {
     uint64 seen = ptx::load_acquire(word);
-    while ((seen ^ kMark) >> 16 != 0) {
+    while ((seen ^ kMark) >> 24 != 0) {
       const uint64 before = atomicCAS(word, seen, kMark);
       if (before == seen) return;
       seen = before;
@@ -39,11 +39,11 @@ struct GridBarrier {
   /// After a barrier of the CTA: what it has written is visible to who waits.
   __device__ void arrive() const { ptx::add_release(word, 1); }
   __device__ void wait() const {
-    wait_until([&] { return (ptx::load_acquire(word) & 255) == gridDim.x; });
+    wait_until([&] { return (ptx::load_acquire(word) & 4095) == gridDim.x; });
   }
   /// After the CTA's last wait(); the last of them leaves the word as prepare() wants it.
   __device__ void pass() const {
-    if ((atomicAdd(word, 256ull) >> 8 & 255) == gridDim.x - 1) ptx::store_relaxed(word, kMark);
+    if ((atomicAdd(word, 4096ull) >> 12 & 4095) == gridDim.x - 1) ptx::store_relaxed(word, kMark);
   }
 };
 

@@ -11,6 +11,12 @@ __device__ inline uint32 smem_u32(const void* pointer) {
   return static_cast<uint32>(__cvta_generic_to_shared(pointer));
 }
 
+/// A value that a whole warp has in common, in a register from here on: else ptxas computes shared
+/// addresses again wherever they are used, which takes it a read of a special register.
+__device__ inline uint32 keep(uint32 value) {
+  return __shfl_sync(~0u, value, 0);
+}
+
 // --- mbarrier [9.7.13.15] ---------------------------------------------------------------------
 
 __device__ inline void mbarrier_init(uint32 barrier, uint32 arrivals) {

@@ -164,7 +164,8 @@ class Call {
             .row_capacity = plan_.row_capacity,
             .row_tiles = ceil_div(fc1 ? gate_up_rows() : c.hidden, Config::kRows),
             .k_tiles = ceil_div(fc1 ? c.hidden : c.intermediate, Config::kDepth),
-            .width = fc1 ? ceil_div(gate_up_rows(), Config::kWide) : plan_.width,
+            .width = fc1 ? ceil_div(gate_up_rows(), plan_.experts.grouped->fc1.wide_rows())
+                         : plan_.width,
             .slots = plan_.slots,
             .slots_a_token = shape_.slots_a_token(),
             .constants = constants()};

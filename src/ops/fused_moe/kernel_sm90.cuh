@@ -1,7 +1,7 @@
 // The layer for small batches in one launch: out[t, :] = sum over experts e of
 //   w[t, e] * down[e] . act(gate_up[e] . x[t])
 //
-//   grid   one CTA an SM, all resident; 384 threads: copy warps and two consumer warpgroups
+//   grid   one or two CTAs an SM, all resident; 384 threads: copy warps and two consumer warpgroups
 //   smem   ring of {128 x 64 weight tile, block x 64 token tile}; f32 sums [tokens, 128] of phase 2
 //   route  with Config::routes every CTA chooses and lists the experts for itself, which takes less
 //          than waiting for a kernel that does it; else they come from ops/route
@@ -242,22 +242,28 @@ struct Consumer {
   /// rows of a tile.
   __device__ void packed_step(float (&acc)[kN / 2], uint32 weights, uint32 tokens, int tiles,
                               int rows) const {
+    using Scales = device::Fp4Scales<kConfig.weights>;
     const int own = thread % 128, half = thread / 128;
     const uint32 codes = weights + half * 2048 + own * 16;
     const uint32 scales = weights + device::kFp4CodeBytes +
                           device::fp4_scales_at(kConfig.weights, own / 32, lane() / 4, half);
     const uint32 row = tokens + lane() % 8 * 128;
+    uint4 words[kConfig.depth];
+    Scales scale[kConfig.depth];
+#pragma unroll
+    for (int part = 0; part < kConfig.depth; ++part) {  // beyond `tiles` is nothing that is used
+      words[part] = ptx::load_shared_4(codes + part * kConfig.weight_bytes());
+      scale[part] = Scales::load(scales + part * kConfig.weight_bytes());
+    }
 #pragma unroll
     for (int part = 0; part < kConfig.depth; ++part) {
-      if (part >= tiles) break;
-      const uint4 words = ptx::load_shared_4(codes + part * kConfig.weight_bytes());
-      const auto scale =
-          device::Fp4Scales<kConfig.weights>::load(scales + part * kConfig.weight_bytes());
+      if (part > 0 && part >= tiles) break;
 #pragma unroll
       for (int columns = 0; columns < 2; ++columns) {  // 32 of them
         uint32 a[2][4];
-        device::decode_fp4<kConfig.weights>(columns ? words.z : words.x,
-                                            columns ? words.w : words.y, scale.words[columns], a);
+        device::decode_fp4<kConfig.weights>(columns ? words[part].z : words[part].x,
+                                            columns ? words[part].w : words[part].y,
+                                            scale[part].words[columns], a);
         const uint32 chunk = (columns * 4 + lane() / 8 ^ lane() % 8) << 4;
 #pragma unroll
         for (int j = 0; j < kN / 8; ++j) {
@@ -320,6 +326,7 @@ struct Consumer {
     float acc[kN / 2];
     const auto place = static_cast<int>(by.row_tiles1.quotient(s.tile));
     const uint32 b = batch.block[place];
+    const float2 factor = factors(args.factors1, b);
     multiply(acc, s.k_begin, s.k_end - s.k_begin, args.k_tiles1, block_rows(b));
     if (s.k_begin > 0) {
 #pragma unroll
@@ -332,9 +339,9 @@ struct Consumer {
     add_parts<kN / 8, 64 / kN>(acc, helpers_end, 4 * thread);
     const int row_tile = s.tile - place * args.row_tiles1;
     if constexpr (kGated) {
-      store_act<2>(acc, b, row_tile * 64 + (thread / 32) * 8 + lane() / 4);
+      store_act<2>(acc, factor, b, row_tile * 64 + (thread / 32) * 8 + lane() / 4);
     } else {
-      store_act<1>(acc, b, row_tile * Config::kRows + tile_row());
+      store_act<1>(acc, factor, b, row_tile * Config::kRows + tile_row());
     }
   }
 
@@ -346,8 +353,7 @@ struct Consumer {
   /// Output i of every token; with kParts 1 also output i + 8, from the accumulators that else hold
   /// the up projection.
   template <int kParts>
-  __device__ void store_act(const float (&acc)[kN / 2], uint32 b, int i) const {
-    const float2 factor = factors(args.factors1, b);
+  __device__ void store_act(const float (&acc)[kN / 2], float2 factor, uint32 b, int i) const {
 #pragma unroll
     for (int part = 0; part < 3 - kParts; ++part, i += 8) {
       float gate_bias = 0, up_bias = 0;
@@ -380,8 +386,7 @@ struct Consumer {
 
   /// sums += down[e] . act for the next `steps` stages, all of block b; the bias comes with step 0.
   __device__ void accumulate(const Segment& s, uint32 b, int k, int steps) {
-    float acc[kN / 2];
-    multiply(acc, k, steps, args.k_tiles2, block_rows(b));
+    // Loaded before the products, used after them.
     const float factor = factors(args.factors2, b).x;
     const int row = s.tile * Config::kRows + tile_row();
     float bias[2] = {};
@@ -389,14 +394,24 @@ struct Consumer {
       for (int i = 0; i < 2; ++i)
         if (row + 8 * i < args.hidden)
           bias[i] = args.down_bias[static_cast<int64>(block_expert(b)) * args.hidden + row + 8 * i];
+    int token[kN / 4];
+    float weight[kN / 4];
 #pragma unroll
     for (int j = 0; j < kN / 4; ++j) {
       const int column = j / 2 * 8 + lane() % 4 * 2 + j % 2, r = block_row(b) + column;
+      token[j] = -1;
       if (column >= block_rows(b)) continue;
-      float* sum = sums + batch.row_token[r] * Config::kSumStride + tile_row();
-      const float weight = kConfig.weight_on_input ? 1 : batch.row_weight[r];
-      sum[0] += weight * (acc[j / 2 * 4 + j % 2] * factor + bias[0]);
-      sum[8] += weight * (acc[j / 2 * 4 + 2 + j % 2] * factor + bias[1]);
+      token[j] = batch.row_token[r];
+      weight[j] = kConfig.weight_on_input ? 1 : batch.row_weight[r];
+    }
+    float acc[kN / 2];
+    multiply(acc, k, steps, args.k_tiles2, block_rows(b));
+#pragma unroll
+    for (int j = 0; j < kN / 4; ++j) {
+      if (token[j] < 0) continue;
+      float* sum = sums + token[j] * Config::kSumStride + tile_row();
+      sum[0] += weight[j] * (acc[j / 2 * 4 + j % 2] * factor + bias[0]);
+      sum[8] += weight[j] * (acc[j / 2 * 4 + 2 + j % 2] * factor + bias[1]);
     }
     __syncwarp();  // the next block may bring a token to another lane
   }
@@ -461,7 +476,8 @@ __device__ Batch listed(const Args& args, int tokens, uint32* block) {
 }
 
 template <Config kConfig>
-__global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_constant__ Args args) {
+__global__ void __launch_bounds__(Config::kThreads, kConfig.ctas)
+    kernel(const __grid_constant__ Args args) {
   using Router = device::RouteBatch<kConfig.select, kConfig.routes ? kConfig.tokens : 0,
                                     kConfig.shared, Config::kThreads>;
   extern __shared__ uint8 smem[];
@@ -469,8 +485,9 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
   __shared__ uint32 block[kConfig.routes ? 1 : Config::kMaxBlocks];
   __shared__ typename Router::Lists lists;
 
-  const Ring ring{(ptx::smem_u32(smem) + 1023) & ~1023u, ptx::smem_u32(barriers),
-                  ptx::smem_u32(barriers + kConfig.stages)};
+  const Ring ring{ptx::keep((ptx::smem_u32(smem) + 1023) & ~1023u),
+                  ptx::keep(ptx::smem_u32(barriers)),
+                  ptx::keep(ptx::smem_u32(barriers + kConfig.stages))};
   uint8* data = smem + (ring.data - ptx::smem_u32(smem));
   float* sums = reinterpret_cast<float*>(data + kConfig.stages * kConfig.stage_bytes());
   auto& scratch = *reinterpret_cast<typename Router::Scratch*>(sums);  // until sums are needed

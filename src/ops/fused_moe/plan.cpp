@@ -53,9 +53,9 @@ std::optional<std::string> declines(const Problem& p, const cuda::DeviceInfo& de
     return fmt::format("fused_moe serves at most {} tokens, got {}", kMaxTokens, p.tokens);
   if (p.hidden % 8 != 0)
     return fmt::format("fused_moe copies 16 bytes at a time: needs h % 8 == 0, got h={}", p.hidden);
-  if (device.multiprocessors > Config::kMaxCtas)
+  if (2 * device.multiprocessors > Config::kMaxCtas)
     return fmt::format("fused_moe serves up to {} multiprocessors, the device has {}",
-                       Config::kMaxCtas, device.multiprocessors);
+                       Config::kMaxCtas / 2, device.multiprocessors);
   const int pairs = p.tokens * p.slots_a_token;
   const int blocks = std::min(p.lists, pairs) + pairs / std::min(std::max(p.tokens, 1), 64);
   if (blocks > Config::kMaxBlocks)
@@ -76,45 +76,52 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
   int tokens = 8;
   while (tokens < p.tokens) tokens *= 2;
   // Stages of packed weights hold several tiles: what a step costs beside its products is paid less
-  // often.
+  // often. Two CTAs of an SM have twice the warps that decode.
   struct Ring {
-    int depth, stages;
+    int depth, stages, ctas;
   };
   const std::vector<Ring> rings =
       p.weights == Weights::half
-          ? std::vector<Ring>{{1, kStages}, {1, kStages - 1}, {1, kStages + 2}}
-          : std::vector<Ring>{{2, 8}, {4, 5}, {2, 12}, {2, 5}, {1, 16}, {1, 8}};
-  for (const auto [depth, stages] : rings) {
-    Config config = {.tokens = tokens,
-                     .block = std::min(tokens, 64),
-                     .depth = depth,
-                     .stages = stages,
-                     .activation = p.activation,
-                     .bias = p.bias,
-                     .weight_on_input = p.weight_on_input,
-                     .half = p.half,
-                     .weights = p.weights,
-                     .routes = routes(p),
-                     .shared = 0,
-                     .select = {}};
-    if (config.routes) config.shared = p.shared, config.select = *p.select;
-    if (config.smem_bytes() + fixed_bytes(config) <= device.smem_per_block) all.push_back(config);
+          ? std::vector<Ring>{{1, kStages, 1}, {1, kStages - 1, 1}, {1, kStages + 2, 1}}
+          : std::vector<Ring>{{4, 4, 2}, {2, 8, 2}, {4, 3, 2}, {2, 4, 2},
+                              {2, 3, 2}, {4, 5, 1}, {2, 8, 1}};
+  for (int block = std::min(tokens, 64); block >= 8; block /= 2) {
+    if (block < std::min(tokens, 64) && p.weights == Weights::half) break;
+    for (const auto [depth, stages, ctas] : rings) {
+      Config config = {.tokens = tokens,
+                       .block = block,
+                       .depth = depth,
+                       .stages = stages,
+                       .ctas = ctas,
+                       .activation = p.activation,
+                       .bias = p.bias,
+                       .weight_on_input = p.weight_on_input,
+                       .half = p.half,
+                       .weights = p.weights,
+                       .routes = routes(p),
+                       .shared = 0,
+                       .select = {}};
+      if (ctas > 1 && block > 16) continue;  // registers
+      if (config.routes) config.shared = p.shared, config.select = *p.select;
+      const int most = (device.smem_per_block + 1024) / ctas - 1024;
+      if (config.smem_bytes() + fixed_bytes(config) <= most) all.push_back(config);
+    }
   }
   return all;
 }
 
 std::string to_string(const Config& c) {
-  return fmt::format("fused tokens {} block {} depth {} stages {}{}", c.tokens, c.block, c.depth,
-                     c.stages, c.routes ? " routing" : "");
+  return fmt::format("fused tokens {} block {} depth {} stages {} ctas {}{}", c.tokens, c.block,
+                     c.depth, c.stages, c.ctas, c.routes ? " routing" : "");
 }
 
 jit::Program program(const Config& c, int sm) {
   return {.file = "ops/fused_moe/kernel_sm90.cuh",
           .instance = fmt::format(
-              "switchyard::fused_moe::kernel<switchyard::fused_moe::Config{{{}, {}, {}, {}, "
+              "switchyard::fused_moe::kernel<switchyard::fused_moe::Config{{{}, {}, {}, {}, {}, "
               "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({}), "
               "switchyard::Weights({}), {}, {}, {}}}>",
-              c.tokens, c.block, c.depth, c.stages, static_cast<int>(c.activation), c.bias,
+              c.tokens, c.block, c.depth, c.stages, c.ctas, static_cast<int>(c.activation), c.bias,
               c.weight_on_input, static_cast<int>(c.half), static_cast<int>(c.weights), c.routes,
               c.shared, instance(c.select)),
           .arch = jit::architecture(sm),
@@ -123,7 +130,7 @@ jit::Program program(const Config& c, int sm) {
 
 jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceInfo& device) {
   return {.kernel = std::move(kernel),
-          .grid = {static_cast<unsigned>(device.multiprocessors)},
+          .grid = {static_cast<unsigned>(device.multiprocessors * config.ctas)},
           .block = {Config::kThreads},
           .cluster = {},
           .smem_bytes = config.smem_bytes(),
@@ -131,11 +138,11 @@ jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceI
 }
 
 Scratch scratch(const Problem& p, const Config& c, int rows, const cuda::DeviceInfo& device) {
-  const std::int64_t ctas = device.multiprocessors,
+  const std::int64_t ctas = device.multiprocessors * c.ctas,
                      width = ceil_div<std::int64_t>(outputs(p), Config::kRows) * c.act_rows();
   return {.act = std::int64_t{rows} * width * 2,
           .partial = ctas * Config::kRows * std::max(c.tokens, c.block) * 4,
-          .marks = 2 * device.multiprocessors + 1};
+          .marks = static_cast<int>(2 * ctas + 1)};
 }
 
 }  // namespace switchyard::fused_moe

@@ -39,6 +39,7 @@ struct Config {
   int block;   // tokens of a block at most this: 8, 16, 32, 64
   int depth;   // k tiles of a step: one stage of the ring
   int stages;
+  int ctas;  // an SM
   device::ActivationCode activation;
   bool bias;
   bool weight_on_input;  // the router weight multiplies the expert's input, not its output
@@ -55,7 +56,7 @@ struct Config {
   static constexpr int kThreads = 384;  // copy warps, then two consumer warpgroups
   static constexpr int kMaxBlocks = 2048;
   static constexpr int kMaxRouted = 16;  // tokens that the kernel routes itself
-  static constexpr int kMaxCtas = 255;
+  static constexpr int kMaxCtas = 4095;
   static constexpr int kMaxSteps = 1 << 24;     // of all tiles of a phase
   static constexpr int kSumStride = kRows + 8;  // floats between tokens: spreads them over banks
   /// FC1's outputs a row tile.

@@ -2,11 +2,11 @@
 // experts up, in integers: the same bits every run, whatever the order of additions (sums.cuh).
 //
 //   grid   one CTA an SM, all resident, in clusters of 1 or 2; a producer and two consumer
-//          warpgroups, and FC2's storers
-//   smem   ring of {256 x 64 weight tile, block x 64 token tile}
-//   work   tiles of 256 weight rows x one block of an expert's tokens, dealt out round robin; a
-//          warpgroup has 128 of the rows. The CTAs of a cluster have the same weights, each loads
-//          half of them for both, and different tokens
+//          warpgroups, or four where there is much to decode, and FC2's storers
+//   smem   ring of {256 or 512 x 64 weight tile, block x 64 token tile}
+//   work   tiles of 256 or 512 weight rows x one block of an expert's tokens, dealt out round
+//          robin; a warpgroup has 128 of the rows. The CTAs of a cluster have the same weights,
+//          each loads half of them for both, and different tokens
 //   sums   FC2 adds to sums that stay in L2; storers store those of a finished span of rows while
 //          the tensor cores are in the next ones
 //   limit  tensor cores; memory when experts have few tokens
@@ -22,7 +22,6 @@
 namespace switchyard::grouped_gemm {
 
 constexpr int kProducers = 128;
-constexpr int kConsumers = 32 * kConsumerWarps;
 
 using device::Cursor;
 using device::Ring;
@@ -39,8 +38,9 @@ struct Producer {
   __device__ void wait_empty() const { ring.wait(ring.empty + 8 * cursor.stage, cursor.phase ^ 1); }
 
   __device__ const uint8* weights(const Tile& tile) const {
-    return args.weights + (static_cast<int64>(tile.expert) * args.row_tiles + 2 * tile.wide) *
-                              args.k_tiles * kConfig.weight_bytes();
+    return args.weights +
+           (static_cast<int64>(tile.expert) * args.row_tiles + kConfig.groups * tile.wide) *
+               args.k_tiles * kConfig.weight_bytes();
   }
 
   /// Weights of one tile leave L2 first; those of several stay.
@@ -48,7 +48,7 @@ struct Producer {
     return tile.sharers == 1 ? ptx::policy_evict_first() : ptx::policy_evict_normal();
   }
 
-  /// Both parts of the weights; of a cluster each CTA loads one for both.
+  /// All parts of the weights; of a cluster each CTA loads one for both.
   __device__ void copy_weights(const Tile& tile, const uint8* from, uint64 policy) {
     const int64 part_bytes = static_cast<int64>(args.k_tiles) * kConfig.weight_bytes();
     if constexpr (kConfig.cluster == 1) {
@@ -120,7 +120,7 @@ struct Producer {
   /// What the consumers need to add a tile: it comes with the tile's last step.
   __device__ void copy_rows(const Tile& tile, const Ring& rows, Cursor<2>& slot, bool first) const {
     if (first) {
-      const uint32 all = gridDim.x * kStorerWarps;
+      const uint32 all = gridDim.x * kConfig.storer_warps();
       device::wait_until([&] { return ptx::load_acquire(args.scaled) == all; });
       ptx::fence_proxy_async_global();
     }
@@ -169,7 +169,7 @@ template <Config kConfig>
 struct Consumer {
   const Args& args;
   const Ring& ring;
-  int thread;        // 0..255
+  int thread;        // of all consumers
   const Ring& rows;  // FC2
   Progress& progress;
   Cursor<kConfig.stages> cursor = {};
@@ -280,10 +280,8 @@ struct Consumer {
                : device::pack_f32<kConfig.half>(even_column, other);
   }
 
-  /// Of 8 outputs of a group of rows this lane's two, of token 8 j + own_column() for every j.
-  struct Outputs {
-    uint16* first;  // j = 0
-    float gate_bias, up_bias;
+  struct Bias {
+    float gate, up;
   };
   static constexpr bool kPacked = kConfig.weights != Weights::half;
   __device__ float2 factors(const Tile& tile) const {
@@ -293,28 +291,30 @@ struct Consumer {
   __device__ int own_column() const {
     return lane() % 4 * 2 + lane() / 4 % 2;
   }
-  __device__ Outputs outputs(const Tile& tile, int m, int part) const {
-    const int in_tile = group(m) * (kGated ? 8 : 16) + part * 8 + lane() / 4;
-    const int i = (tile.wide * 2 + warpgroup()) * kConfig.act_rows() + in_tile;
+  /// Of FC1's outputs the one whose bias, in part `part` of the accumulators' half m, is this
+  /// lane's.
+  __device__ int output(const Tile& tile, int m, int part) const {
+    return (tile.wide * kConfig.groups + warpgroup()) * kConfig.act_rows() +
+           group(m) * (kGated ? 8 : 16) + part * 8 + lane() / 4;
+  }
+  __device__ Bias bias(const Tile& tile, int i) const {
+    if (!kConfig.bias || i >= args.intermediate) return {0, 0};
+    const float* of =
+        args.bias + static_cast<int64>(tile.expert) * ((kGated ? 2 : 1) * args.intermediate);
+    return {of[i], kGated ? of[args.intermediate + i] : 0};
+  }
+  /// Where this lane's two of 8 outputs, i's among them, of token own_column() go.
+  __device__ uint16* place(const Tile& tile, int i) const {
     const int64 row = tile.row + own_column();  // tile.row is a multiple of 8
-    Outputs o = {.first = args.act + (static_cast<int64>(i / 64) * args.row_capacity + row) * 64 +
-                          (i % 64 / 8 ^ own_column()) * 8 + lane() / 8 * 2,
-                 .gate_bias = 0,
-                 .up_bias = 0};
-    if (kConfig.bias && i < args.intermediate) {
-      const float* bias =
-          args.bias + static_cast<int64>(tile.expert) * ((kGated ? 2 : 1) * args.intermediate);
-      o.gate_bias = bias[i];
-      if (kGated) o.up_bias = bias[args.intermediate + i];
-    }
-    return o;
+    return args.act + (static_cast<int64>(i / 64) * args.row_capacity + row) * 64 +
+           (i % 64 / 8 ^ own_column()) * 8 + lane() / 8 * 2;
   }
 
   static constexpr int kParts = kGated ? 1 : 2;
 
   /// Of column c of 8 (0 or 1: this lane's). Beyond I weights are zeros, and every activation of 0
   /// is 0.
-  __device__ float activate(const float* values, float2 factor, const Outputs& o, const Tile& tile,
+  __device__ float activate(const float* values, float2 factor, const Bias& b, const Tile& tile,
                             int column) const {
     float gate = values[0], up = kGated ? values[2] : 0;
     if constexpr (kPacked) gate *= factor.x, up *= factor.y;
@@ -322,19 +322,23 @@ struct Consumer {
       const float weight = column < tile.rows ? args.lists.row_weight[tile.row + column] : 0;
       gate *= weight, up *= weight;
     }
-    if constexpr (kConfig.bias) gate += o.gate_bias, up += o.up_bias;
+    if constexpr (kConfig.bias) gate += b.gate, up += b.up;
     return device::activate<kConfig.activation, device::FastMath>(gate, up, args.constants);
   }
 
   template <int kN>
   __device__ void fc1(const Tile& tile) {
-    Outputs to[2 * kParts];  // loaded before the tile's products, used after them
+    Bias biases[2 * kParts];  // loaded before the tile's products, used after them
 #pragma unroll
-    for (int p = 0; p < 2 * kParts; ++p) to[p] = outputs(tile, p / kParts, p % kParts);
+    for (int p = 0; p < 2 * kParts; ++p)
+      biases[p] = bias(tile, output(tile, p / kParts, p % kParts));
     const RowNorm norm = args.norms[tile.expert];
     const float2 factor = factors(tile);
     Accumulators<kN> acc;
     multiply(acc);
+    uint16* to[2 * kParts];
+#pragma unroll
+    for (int p = 0; p < 2 * kParts; ++p) to[p] = place(tile, output(tile, p / kParts, p % kParts));
 #pragma unroll
     for (int j = 0; j < kN / 8; ++j) {
       const int column = j * 8 + own_column();
@@ -343,10 +347,10 @@ struct Consumer {
       for (int p = 0; p < 2 * kParts; ++p) {
         const float* values = acc.half[p / kParts] + j * 4 + 2 * (p % kParts);
         const int even = j * 8 + lane() % 4 * 2;
-        const uint32 two = pair_up(activate(values, factor, to[p], tile, even),
-                                   activate(values + 1, factor, to[p], tile, even + 1));
+        const uint32 two = pair_up(activate(values, factor, biases[p], tile, even),
+                                   activate(values + 1, factor, biases[p], tile, even + 1));
         largest = ptx::max_u16x2(largest, two & 0x7fff7fffu);
-        if (column < tile.rows) *reinterpret_cast<uint32*>(to[p].first + j * 512) = two;
+        if (column < tile.rows) *reinterpret_cast<uint32*>(to[p] + j * 512) = two;
       }
       bound_row(largest, norm, tile.row + column, column < tile.rows);
     }
@@ -362,15 +366,15 @@ struct Consumer {
     ptx::reduce_max(args.row_bound + row, bits_as<uint32>(value * norm.weights + norm.bias));
   }
 
-  /// Adds the tile to its tokens' sums: of a wide, kWide a token, row r and r + 8 side by side.
+  /// Adds the tile to its tokens' sums: of a wide, wide_rows a token, row r and r + 8 side by side.
   template <int kN>
   __device__ void fc2(const Tile& tile) {
-    constexpr int kPairs = Config::kWide / 2;
+    constexpr int kPairs = kConfig.wide_rows() / 2;
     float bias[2][2] = {};  // loaded before the tile's products, used after them
     if constexpr (kConfig.bias)
       for (int i = 0; i < 4; ++i) {
-        const int h = (tile.wide * 2 + warpgroup()) * Config::kRows + group(i / 2) * 16 +
-                      i % 2 * 8 + lane() / 4;
+        const int h = (tile.wide * kConfig.groups + warpgroup()) * Config::kRows +
+                      group(i / 2) * 16 + i % 2 * 8 + lane() / 4;
         if (h < args.hidden)
           bias[i / 2][i % 2] = args.bias[static_cast<int64>(tile.expert) * args.hidden + h];
       }
@@ -383,7 +387,7 @@ struct Consumer {
     const uint32 row = rows.data + slot.stage * kConfig.row_bytes() + lane() % 4 * 8;
     uint64* sums = reinterpret_cast<uint64*>(Storer<kConfig>::place(
                        args, tile.span, tile.wide - tile.span * args.width)) +
-                   warpgroup() * (kPairs / 2) + lane() / 4;
+                   warpgroup() * (Config::kRows / 2) + lane() / 4;
 #pragma unroll
     for (int j = 0; j < kN / 8; ++j) {
       const uint2 token = ptx::load_shared_2(row + j * 32);
@@ -447,8 +451,8 @@ struct Consumer {
   __device__ void clear_sums() const {
     uint4* sums = reinterpret_cast<uint4*>(args.sums);
     const int64 count = args.sum_words / 4;
-    for (int64 i = static_cast<int64>(blockIdx.x) * kConsumers + thread; i < count;
-         i += static_cast<int64>(gridDim.x) * kConsumers)
+    for (int64 i = static_cast<int64>(blockIdx.x) * kConfig.consumers() + thread; i < count;
+         i += static_cast<int64>(gridDim.x) * kConfig.consumers())
       sums[i] = {0, 0, 0, 0};
   }
 };
@@ -459,21 +463,23 @@ __global__ void __launch_bounds__(kConfig.threads(), 1) kernel(const __grid_cons
   __shared__ uint64 barriers[2 * kConfig.stages + 4];
   __shared__ Progress progress;
   constexpr bool kFc1 = kConfig.phase == Phase::fc1;
+  constexpr bool kMoves = kFc1 || kConfig.groups == 2;  // registers to those who multiply
   const int thread = static_cast<int>(threadIdx.x);
 
-  const Ring ring{(ptx::smem_u32(smem) + 1023) & ~1023u, ptx::smem_u32(barriers),
-                  ptx::smem_u32(barriers + kConfig.stages)};
-  const uint32 row_barriers = ptx::smem_u32(barriers + 2 * kConfig.stages);
+  const Ring ring{ptx::keep((ptx::smem_u32(smem) + 1023) & ~1023u),
+                  ptx::keep(ptx::smem_u32(barriers)),
+                  ptx::keep(ptx::smem_u32(barriers + kConfig.stages))};
+  const uint32 row_barriers = ptx::keep(ptx::smem_u32(barriers + 2 * kConfig.stages));
   const Ring rows{ring.data + kConfig.stages * kConfig.stage_bytes(), row_barriers,
                   row_barriers + 16};
   if (thread == 0) {
     for (int i = 0; i < kConfig.stages; ++i) {
       ptx::mbarrier_init(ring.full + 8 * i, kFc1 ? 1 + kProducers : 1);
-      ptx::mbarrier_init(ring.empty + 8 * i, kConfig.cluster * kConsumerWarps);
+      ptx::mbarrier_init(ring.empty + 8 * i, kConfig.cluster * kConfig.consumers() / 32);
     }
     for (int i = 0; i < 2; ++i) {
       ptx::mbarrier_init(rows.full + 8 * i, 1);
-      ptx::mbarrier_init(rows.empty + 8 * i, kConsumerWarps);
+      ptx::mbarrier_init(rows.empty + 8 * i, kConfig.consumers() / 32);
     }
     ptx::fence_mbarrier_init();
     progress = {};
@@ -487,7 +493,7 @@ __global__ void __launch_bounds__(kConfig.threads(), 1) kernel(const __grid_cons
     ptx::cluster_sync();
 
   if (thread < kProducers) {
-    ptx::give_registers<kFc1 ? 56 : 48>();
+    if constexpr (kMoves) ptx::give_registers<kConfig.groups == 4 ? 40 : kFc1 ? 56 : 48>();
     Producer<kConfig> producer{args, ring, thread};
     if constexpr (kFc1)
       producer.gather();
@@ -495,15 +501,16 @@ __global__ void __launch_bounds__(kConfig.threads(), 1) kernel(const __grid_cons
       producer.stream(rows);
     else if (thread == 32)
       Clerk<kConfig>{args, progress}.run();
-  } else if (kFc1 || thread < kProducers + kConsumers) {
-    ptx::take_registers<kFc1 ? 224 : 192>();
+    else if (thread >= kConfig.storers_begin())
+      Storer<kConfig>(args, thread - kConfig.storers_begin()).run();
+  } else if (thread < kProducers + kConfig.consumers()) {
+    if constexpr (kMoves) ptx::take_registers<kConfig.groups == 4 ? 104 : kFc1 ? 224 : 192>();
     Consumer<kConfig> consumer{args, ring, thread - kProducers, rows, progress};
     if constexpr (kFc1) consumer.clear_sums();
     consumer.run();
   } else {
     ptx::give_registers<80>();
-    ptx::wait_previous_kernel();  // FC1 writes row_bound
-    Storer<kConfig>(args, thread - kProducers - kConsumers).run();
+    Storer<kConfig>(args, thread - kConfig.storers_begin()).run();
   }
   // No CTA leaves while its peer may still write to it.
   if constexpr (kConfig.cluster > 1) ptx::cluster_sync();

@@ -22,9 +22,9 @@ int stages(const Config& c, const cuda::DeviceInfo& device) {
 }
 
 /// Wide spans read a row's activations less often, narrow ones leave less to store at the end.
-Spans spans_of(const GpuProblem& p) {
-  const std::int64_t wide_bytes = std::int64_t{std::max(p.tokens, 1)} * Config::kWide * 4;
-  const int wides = ceil_div(p.hidden, Config::kWide);
+Spans spans_of(const GpuProblem& p, const Config& c) {
+  const std::int64_t wide_bytes = std::int64_t{std::max(p.tokens, 1)} * c.wide_rows() * 4;
+  const int wides = ceil_div(p.hidden, c.wide_rows());
   const auto fit = static_cast<int>(
       std::min<std::int64_t>(wides, std::max<std::int64_t>(2, kSumBytes / wide_bytes)));
   const int width = std::clamp(fit / kSpansInFlight, 1, std::max(1, wides / kSpansAtLeast));
@@ -47,13 +47,18 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
   const double mean = pairs / std::max(1, p.lists);
   std::vector<GpuConfigs> all;
   constexpr int kBlocks[] = {16, 32, 64, 96, 128, 144};  // each with the one before it as `narrow`
-  for (const int cluster : {1, 2}) {
+  struct Shape {
+    int cluster, groups;
+  };
+  for (const auto [cluster, groups] : {Shape{1, 4}, Shape{1, 2}, Shape{2, 2}}) {
     for (const int& block : kBlocks) {
       if (cluster > 1 && block < 64) continue;  // two more blocks are better than one of each CTA
+      if (groups > 2 && (block > 32 || p.weights == Weights::half)) continue;  // registers
       Config c = {.phase = Phase::fc1,
                   .block = block,
                   .narrow = &block == kBlocks ? block : *(&block - 1),
                   .cluster = cluster,
+                  .groups = groups,
                   .stages = 0,
                   .sum = Sum::exact,
                   .activation = p.activation,
@@ -62,7 +67,7 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
                   .half = p.half,
                   .weights = p.weights};
       c.stages = stages(c, device);
-      GpuConfigs pair = {.fc1 = c, .fc2 = c, .spans = spans_of(p)};
+      GpuConfigs pair = {.fc1 = c, .fc2 = c, .spans = spans_of(p, c)};
       pair.fc2.phase = Phase::fc2;
       pair.fc2.activation = device::ActivationCode::identity;
       all.push_back(pair);
@@ -70,8 +75,10 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
   }
   // Clocks of a step: the tensor cores take 8 a column, the SM's port to L2 about 32 bytes a clock.
   const auto clocks = [](const Config& c, int columns) {
-    return std::max(8.0 * columns,
-                    (2.0 * c.weight_bytes() / c.cluster + 2.0 * Config::kDepth * columns) / 32);
+    return std::max(8.0 * columns, (1.0 * c.groups * c.weight_bytes() / c.cluster +
+                                    2.0 * Config::kDepth * columns) /
+                                       32) *
+           2 / c.groups;
   };
   const auto cost = [&](const GpuConfigs& c) {
     const Config& f = c.fc1;
@@ -90,21 +97,21 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
 }
 
 std::string to_string(const Config& c) {
-  return fmt::format("sm90 {} block {} narrow {} cluster {} stages {}{}",
-                     c.phase == Phase::fc1 ? "fc1" : "fc2", c.block, c.narrow, c.cluster, c.stages,
-                     c.sum == Sum::atomic ? " atomic" : "");
+  return fmt::format("sm90 {} block {} narrow {} cluster {} groups {} stages {}{}",
+                     c.phase == Phase::fc1 ? "fc1" : "fc2", c.block, c.narrow, c.cluster, c.groups,
+                     c.stages, c.sum == Sum::atomic ? " atomic" : "");
 }
 
 jit::Program program(const Config& c, int sm) {
   return {.file = "ops/grouped_gemm/kernel_sm90.cuh",
           .instance =
               fmt::format("switchyard::grouped_gemm::kernel<switchyard::grouped_gemm::Config{{"
-                          "switchyard::grouped_gemm::Phase({}), {}, {}, {}, {}, "
+                          "switchyard::grouped_gemm::Phase({}), {}, {}, {}, {}, {}, "
                           "switchyard::grouped_gemm::Sum({}), "
                           "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({}), "
                           "switchyard::Weights({})}}>",
-                          static_cast<int>(c.phase), c.block, c.narrow, c.cluster, c.stages,
-                          static_cast<int>(c.sum), static_cast<int>(c.activation), c.bias,
+                          static_cast<int>(c.phase), c.block, c.narrow, c.cluster, c.groups,
+                          c.stages, static_cast<int>(c.sum), static_cast<int>(c.activation), c.bias,
                           c.weight_on_input, static_cast<int>(c.half), static_cast<int>(c.weights)),
           .arch = jit::architecture(sm),
           .options = {}};
@@ -122,8 +129,8 @@ jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceI
 Scratch scratch(const GpuProblem& p, const GpuConfigs& c, int rows) {
   const int outputs = device::is_gated(p.activation) ? 2 * p.intermediate : p.intermediate;
   const std::int64_t width = std::int64_t{ceil_div(outputs, Config::kRows)} * c.fc1.act_rows();
-  const std::int64_t wide_bytes = std::int64_t{p.tokens} * Config::kWide * 4;
-  const int wides = ceil_div(p.hidden, Config::kWide);
+  const std::int64_t wide_bytes = std::int64_t{p.tokens} * c.fc2.wide_rows() * 4;
+  const int wides = ceil_div(p.hidden, c.fc2.wide_rows());
   const int spans = ceil_div(wides, c.spans.width);
   return {.act = rows * width * 2,
           .sums = c.spans.slots * c.spans.width * wide_bytes,

@@ -26,7 +26,7 @@ struct GpuProblem {
 
 /// How much of the output has sums at a time.
 struct Spans {
-  int width = 1;  ///< wides (Config::kWide outputs) of a span
+  int width = 1;  ///< wides (Config::wide_rows outputs) of a span
   int slots = 2;  ///< spans that have sums at a time
   friend bool operator==(const Spans&, const Spans&) = default;
 };

@@ -11,9 +11,9 @@ namespace switchyard::grouped_gemm {
 /// expert have the same weights.
 struct Tile {
   int expert, row, rows, sharers;
-  int wide;   // weight rows kWide * wide and on
+  int wide;   // weight rows wide_rows * wide and on
   int span;   // the one that `wide` is in
-  int parts;  // 1 if the matrix ends with the first kRows of them, else 2
+  int parts;  // kRows of them each: as many as the matrix has, at most Config::groups
 };
 
 /// The order of tiles: all experts' of a span, then the next span's; in a span expert by expert,
@@ -21,21 +21,19 @@ struct Tile {
 template <Config kConfig>
 struct Order {
   const Args& args;
-  const int blocks, wides, workers, worker;
+  const int blocks;
 
-  __device__ explicit Order(const Args& a)
-      : args(a),
-        blocks(*a.lists.block_count),
-        wides((a.row_tiles + 1) / 2),
-        workers(static_cast<int>(gridDim.x) / kConfig.cluster),
-        worker(static_cast<int>(blockIdx.x) / kConfig.cluster) {}
+  __device__ explicit Order(const Args& a) : args(a), blocks(*a.lists.block_count) {}
 
-  __device__ int spans() const { return (wides + args.width - 1) / args.width; }
-  __device__ int width(int span) const { return min(args.width, wides - span * args.width); }
+  __device__ int wides() const { return (args.row_tiles + kConfig.groups - 1) / kConfig.groups; }
+  __device__ int workers() const { return static_cast<int>(gridDim.x) / kConfig.cluster; }
+  __device__ int worker() const { return static_cast<int>(blockIdx.x) / kConfig.cluster; }
+  __device__ int spans() const { return (wides() + args.width - 1) / args.width; }
+  __device__ int width(int span) const { return min(args.width, wides() - span * args.width); }
   /// This CTA's tiles of all spans before `span`.
   __device__ int tiles_before(int span) const {
-    const int all = blocks * min(span * args.width, wides);
-    return max(all - worker + workers - 1, 0) / workers;
+    const int all = blocks * min(span * args.width, wides());
+    return max(all - worker() + workers() - 1, 0) / workers();
   }
 };
 
@@ -43,15 +41,14 @@ struct Order {
 template <Config kConfig>
 struct Schedule : Order<kConfig> {
   using Order<kConfig>::args, Order<kConfig>::blocks, Order<kConfig>::width;
-  const int spans, rank;
+  const int spans;
   int span = 0, at;  // the next tile: its span, and its number there
   device::Block entry;
 
   __device__ explicit Schedule(const Args& a)
       : Order<kConfig>(a),
         spans(blocks ? Order<kConfig>::spans() : 0),
-        rank(static_cast<int>(blockIdx.x) % kConfig.cluster),
-        at(Order<kConfig>::worker) {
+        at(Order<kConfig>::worker()) {
     load();
   }
 
@@ -77,7 +74,7 @@ struct Schedule : Order<kConfig> {
     }
     wide += span * args.width;
     if constexpr (kConfig.cluster == 2) {
-      const int half = share_of(rows, 2);
+      const int half = share_of(rows, 2), rank = static_cast<int>(blockIdx.x) % 2;
       skipped += rank * half;
       rows = rank == 0 ? min(half, rows) : max(rows - half, 0);
     }
@@ -87,8 +84,8 @@ struct Schedule : Order<kConfig> {
             .sharers = groups,
             .wide = wide,
             .span = span,
-            .parts = min(args.row_tiles - 2 * wide, 2)};
-    at += this->workers;
+            .parts = min(args.row_tiles - kConfig.groups * wide, kConfig.groups)};
+    at += this->workers();
     load();
     return true;
   }

@@ -31,7 +31,7 @@ struct Args {
   uint32* row_bound;       // [R]  f32: no output of the row's FC2 is larger; 0 at launch
   float* row_scale;        // [R]  router weight in units of the token's sums
   float* unit;             // [T]  what 1 of a sum stands for
-  uint32* sums;            // [slots, width, T, kWide]  of the spans in flight; FC1 clears them
+  uint32* sums;            // [slots, width, T, wide_rows]  of the spans in flight; FC1 clears them
   uint16* out;             // [T, H]  sum over a token's rows
   uint32* scaled;          // [1]  storers that have filled row_scale and unit; 0 at launch
   uint32* done;            // [spans]  tiles of a span that are added; 0 at launch
@@ -39,7 +39,7 @@ struct Args {
   int64 sum_words;
   int token_limit, hidden, intermediate, row_capacity;
   int row_tiles, k_tiles;
-  int width;  // wides (kWide weight rows) of a span; FC1: all
+  int width;  // wides (wide_rows weight rows) of a span; FC1: all
   int slots;
   int slots_a_token;  // K + shared
   device::ActivationConstants constants;
@@ -59,6 +59,7 @@ struct Config {
   int block;    // tokens of a tile at most: 16, 32, 64, 96, 128 or 144
   int narrow;   // tiles with at most this many tokens have so few columns; `block`: all have more
   int cluster;  // CTAs that share weights, each with a block of the expert's tokens: 1 or 2
+  int groups;   // consumer warpgroups, each with kRows rows of a tile: 2 or, of packed weights, 4
   int stages;
   Sum sum;
   device::ActivationCode activation;
@@ -69,18 +70,24 @@ struct Config {
   friend bool operator==(const Config&, const Config&) = default;
 
   static constexpr int kRows = 128;  // weight rows a tile of ops/repack: those of a warpgroup
-  static constexpr int kWide = 2 * kRows;
   static constexpr int kDepth = 64;  // columns of K a tile: 128 bytes
   constexpr int weight_bytes() const { return device::tile_bytes(weights); }
-  /// Copy warps, two consumer warpgroups and, in FC2, storers.
-  constexpr int threads() const { return phase == Phase::fc1 ? 384 : 512; }
+  /// Weight rows of a tile.
+  constexpr int wide_rows() const { return groups * kRows; }
+  constexpr int consumers() const { return groups * 128; }
+  /// Copy warps, consumers and, in FC2, storers: beside four groups two of the copy warps.
+  constexpr int threads() const {
+    return 128 + consumers() + (phase == Phase::fc2 && groups == 2 ? 128 : 0);
+  }
+  constexpr int storers_begin() const { return groups == 2 ? 128 + consumers() : 64; }
+  constexpr int storer_warps() const { return groups == 2 ? 4 : 2; }
   /// Tokens of an entry of the list of blocks.
   constexpr int group() const { return block * cluster; }
   constexpr int act_rows() const { return device::is_gated(activation) ? kRows / 2 : kRows; }
   constexpr int token_bytes() const { return block * kDepth * 2; }
-  /// Tokens, then both parts of the weights.
+  /// Tokens, then the groups' weights.
   constexpr int stage_bytes() const {
-    return (token_bytes() + 2 * weight_bytes() + 1023) / 1024 * 1024;
+    return (token_bytes() + groups * weight_bytes() + 1023) / 1024 * 1024;
   }
   /// FC2: token and scale of a tile's rows, for two tiles.
   constexpr int row_bytes() const { return phase == Phase::fc1 ? 0 : block * 8; }

@@ -15,9 +15,6 @@
 
 namespace switchyard::grouped_gemm {
 
-constexpr int kConsumerWarps = 8;
-constexpr int kStorerWarps = 4;
-
 /// What the warps of a CTA tell each other, by atomic operations.
 struct Progress {
   static constexpr uint32 kTurn = 32;  // more tiles than the rings let warps be apart
@@ -26,13 +23,13 @@ struct Progress {
 
   /// A warp's tile, the first is 0.
   __device__ void add(uint32 tile) { atomicAdd(added + tile % kTurn, 1); }
-  __device__ bool has_added(uint32 tile) {
-    return atomicOr(added + tile % kTurn, 0) == (tile / kTurn + 1) * kConsumerWarps;
+  __device__ bool has_added(uint32 tile, uint32 warps) {
+    return atomicOr(added + tile % kTurn, 0) == (tile / kTurn + 1) * warps;
   }
   __device__ bool is_open(int span) { return atomicOr(&open, 0) > static_cast<uint32>(span); }
 };
 
-/// A storer warp: scales a part of the CTA's tokens, then stores every kStorerWarps-th span of
+/// A storer warp: scales a part of the CTA's tokens, then stores every storer_warps-th span of
 /// them.
 template <Config kConfig>
 struct Storer {
@@ -55,7 +52,7 @@ struct Storer {
 
   /// row_scale and unit: a lane has a token's slot lane % 8, + 8, ..., and 4 tokens share a warp.
   __device__ void scale() const {
-    for (int first = begin + warp * 4; first < end; first += kStorerWarps * 4) {
+    for (int first = begin + warp * 4; first < end; first += kConfig.storer_warps() * 4) {
       const int t = first + lane / 8;
       const bool there = t < end;
       const int* slot_row =
@@ -89,35 +86,36 @@ struct Storer {
   }
 
   /// out[t, wide's columns] of the CTA's tokens, and the sums are zeros again. A lane has rows h,
-  /// h + 1, h + 8 and h + 9 of a token's first 128, then of its other 128.
+  /// h + 1, h + 8 and h + 9 of a token's first kRows, then of its next.
   __device__ void store(int wide, uint32* wide_sums) const {
-    constexpr int kDeep = 10;  // loads of a lane that are under way at once
-    uint4* sums = reinterpret_cast<uint4*>(wide_sums) + begin * (Config::kWide / 4) + lane;
+    constexpr int kParts = kConfig.groups;
+    constexpr int kDeep = kParts == 2 ? 10 : 8;  // loads of a lane that are under way at once
+    uint4* sums = reinterpret_cast<uint4*>(wide_sums) + begin * (kConfig.wide_rows() / 4) + lane;
     const float* units = args.unit + begin;
-    const int h = wide * Config::kWide + lane / 4 * 16 + lane % 4 * 2;
+    const int h = wide * kConfig.wide_rows() + lane / 4 * 16 + lane % 4 * 2;
     uint16* out = args.out + static_cast<int64>(begin) * args.hidden + h;
-    for (int left = 2 * (end - begin); left > 0; left -= kDeep) {
+    for (int left = kParts * (end - begin); left > 0; left -= kDeep) {
       uint4 chunk[kDeep];
-      float unit[kDeep / 2];
+      float unit[kDeep / kParts];
 #pragma unroll
       for (int i = 0; i < kDeep; ++i) {
         if (i >= left) continue;
         chunk[i] = __ldcg(sums + i * 32);
-        if (i % 2 == 0) unit[i / 2] = __ldcg(units + i / 2);
+        if (i % kParts == 0) unit[i / kParts] = __ldcg(units + i / kParts);
       }
 #pragma unroll
       for (int i = 0; i < kDeep; ++i) {
         if (i >= left) continue;
         sums[i * 32] = {0, 0, 0, 0};
         const uint4 v = chunk[i];
-        const float u = unit[i / 2];
-        const int column = h + i % 2 * Config::kRows;
-        uint16* to = out + i % 2 * Config::kRows;
+        const float u = unit[i / kParts];
+        const int column = h + i % kParts * Config::kRows;
+        uint16* to = out + i % kParts * Config::kRows;
         if (column < args.hidden) store(to, low(v.x, u), low(v.z, u));
         if (column + 8 < args.hidden) store(to + 8, high(v.x, v.y, u), high(v.z, v.w, u));
-        if (i % 2 == 1) out += args.hidden;
+        if (i % kParts == kParts - 1) out += args.hidden;
       }
-      sums += kDeep * 32, units += kDeep / 2;
+      sums += kDeep * 32, units += kDeep / kParts;
     }
   }
   __device__ static float low(uint32 word, float unit) {
@@ -133,9 +131,10 @@ struct Storer {
   }
 
   __device__ void run() const {
+    ptx::wait_previous_kernel();  // FC1 writes row_bound
     scale();
     const Order<kConfig> order(args);
-    for (int span = warp; span < order.spans(); span += kStorerWarps) {
+    for (int span = warp; span < order.spans(); span += kConfig.storer_warps()) {
       const auto tiles = static_cast<uint32>(order.blocks * order.width(span) * kConfig.cluster);
       if (lane == 0)
         device::wait_until([&] { return ptx::load_acquire(args.done + span) == tiles; });
@@ -149,7 +148,7 @@ struct Storer {
   /// The sums of a span's i-th wide, of all tokens.
   __device__ static uint32* place(const Args& args, int span, int i) {
     return args.sums + (static_cast<int64>(span % args.slots) * args.width + i) * args.token_limit *
-                           Config::kWide;
+                           kConfig.wide_rows();
   }
 };
 
@@ -172,7 +171,7 @@ struct Clerk {
         atomicExch(&progress.open, ++open);
       }
       const int from = order.tiles_before(told), to = order.tiles_before(told + 1);
-      if (to == 0 || progress.has_added(static_cast<uint32>(to) - 1)) {
+      if (to == 0 || progress.has_added(static_cast<uint32>(to) - 1, kConfig.consumers() / 32)) {
         __threadfence_block();
         if (to > from) ptx::add_release(args.done + told, to - from);
         ++told;
