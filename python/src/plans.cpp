@@ -1,11 +1,13 @@
 // Layers, plans and their calls.
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -137,13 +139,13 @@ void bind_plan(nb::module_& m) {
              check(status);
              return nb::make_tuple(counters[0], counters[1], counters[2]);
            })
-      .def("enqueue", [](const Plan& self, nb::object stream, const nb::args& arrays) {
-        Call call(arrays);
-        void* const on = stream.is_none()
-                             ? call.complete(workspace_bytes(self))
-                             : reinterpret_cast<void*>(nb::cast<std::uintptr_t>(stream));
-        check(switchyard_plan_enqueue(self.get(), call.get(), on));
-      });
+      .def("enqueue",
+           [](const Plan& self, std::optional<std::uintptr_t> stream, const nb::args& arrays) {
+             Call call(arrays);
+             void* const on =
+                 stream ? reinterpret_cast<void*>(*stream) : call.complete(workspace_bytes(self));
+             check(switchyard_plan_enqueue(self.get(), call.get(), on));
+           });
 }
 
 }  // namespace
