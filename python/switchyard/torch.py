@@ -70,13 +70,23 @@ def _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out
     )  # fmt: skip
 
 
+def _wants_gradient(arrays) -> bool:
+    return torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
+
+
 def _moe(layer, x, router_logits, expert_ids, expert_weights, input_ids) -> torch.Tensor:
     arrays = (x, router_logits, expert_ids, expert_weights, input_ids)
-    if torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays):
+    if _wants_gradient(arrays):
         return _NoGradient.apply(layer, *arrays)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     _moe_out(layer, *arrays, out)
     return out
+
+
+_NO_GRADIENT = (
+    "there is no gradient of switchyard::moe. Call it under torch.no_grad(), or train with PyTorch's "
+    "own experts."
+)
 
 
 class _NoGradient(torch.autograd.Function):
@@ -88,10 +98,7 @@ class _NoGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *gradients):
-        raise Unsupported(
-            "[torch] backward: there is no gradient of switchyard::moe. Call it under "
-            "torch.no_grad(), or train with PyTorch's own experts."
-        )
+        raise Unsupported(f"[torch] backward: {_NO_GRADIENT}")
 
 
 _library.impl("moe", _moe, "CompositeExplicitAutograd")
@@ -102,6 +109,9 @@ _library.impl("moe", torch.library.fallthrough_kernel, "Autograd")
 
 @torch.library.register_fake("switchyard::moe", lib=_library)
 def _(layer, x, router_logits, expert_ids, expert_weights, input_ids):
+    # A compiled graph has no _NoGradient: it would take the gradient for zero.
+    if _wants_gradient((x, router_logits, expert_ids, expert_weights, input_ids)):
+        raise Unsupported(f"[torch] compile: {_NO_GRADIENT}")
     return x.new_empty(x.shape)
 
 

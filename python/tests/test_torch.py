@@ -125,6 +125,19 @@ def test_no_gradient_is_said(layer, batch):
         out.sum().backward()
 
 
+def test_a_compiled_model_takes_no_gradient_for_zero(layer, batch):
+    x, logits = batch
+    module = switchyard.torch.MoE(layer)
+    compiled = torch.compile(
+        lambda x: x + module(x * 1.0, router_logits=logits), fullgraph=True, backend="aot_eager"
+    )
+    with pytest.raises(Exception, match="no gradient of switchyard::moe"):
+        compiled(x.clone().requires_grad_())
+    with torch.no_grad():
+        want = x + module(x, router_logits=logits)
+        torch.testing.assert_close(compiled(x.clone().requires_grad_()), want)
+
+
 def test_what_a_gpu_is_given(layer, batch, monkeypatch):
     """Without a GPU: a layer on a CPU refuses a call that is enqueued once it took the arguments."""
     x, logits = batch
