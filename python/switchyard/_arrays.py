@@ -89,8 +89,8 @@ def empty_like(x: Array, shape: tuple[int, ...], dtype: str | None = None) -> Ar
 
 
 def returned(x: Array, out: np.ndarray) -> Array:
-    """`out`, made by `empty_like(x)`, as an array of x's framework."""
-    return sys.modules["jax"].numpy.asarray(out) if is_jax(x) else out
+    """`out`, made by `empty_like(x)`, as an array of x's framework, where x lies."""
+    return sys.modules["jax"].device_put(out, x.sharding) if is_jax(x) else out
 
 
 def aligned(nbytes: int, alignment: int = 64) -> np.ndarray:

@@ -44,11 +44,13 @@ def test_two_streams(case, tokens):
 
 def test_a_call_waits_for_its_stream_and_for_no_other(case):
     x, logits = case.batch(16)
-    want = case.layer(x, router_logits=logits)
     torch.cuda.synchronize()
+    other = torch.cuda.Stream()
+    with torch.cuda.stream(other):  # PyTorch takes memory for it, which may wait
+        want = case.layer(x, router_logits=logits)
+    other.synchronize()
     torch.cuda._sleep(CYCLES)  # of the default stream
     late = x.clone()
-    other = torch.cuda.Stream()
     with torch.cuda.stream(other):
         early = case.layer(x, router_logits=logits)
     other.synchronize()
