@@ -147,6 +147,8 @@ class Planner {
 
   void grouped() {
     plan_.grouped_problem = grouped_problem(shape_, tokens_);
+    plan_.finalize_config = {.half = shape_.half,
+                             .weighted = !shape_.config.router_weight_on_input};
     const grouped_gemm::GpuConfigs& configs = *plan_.experts.grouped;
     const grouped_gemm::Scratch s =
         grouped_gemm::scratch(plan_.grouped_problem, configs, plan_.row_capacity);
@@ -154,16 +156,27 @@ class Planner {
     plan_.row_scale = take<float>(plan_.row_capacity);
     plan_.unit = take<float>(tokens_);
     plan_.sums = take<std::byte>(s.sums);
+    plan_.rows = take<std::byte>(s.rows);
     plan_.spans = s.spans;
     plan_.width = configs.spans.width;
     plan_.slots = configs.spans.slots;
+    plan_.bounds_at = s.bounds;
     plan_.flag_count = s.flags;
     plan_.flags = take<std::uint32_t>(s.flags);
     step("fc1", to_string(configs.fc1), weight_bytes(fc1_matrices(shape_)) + token_bytes(),
          flops(fc1_matrices(shape_)), plan_.act);
-    step("fc2", to_string(configs.fc2), weight_bytes(1) + token_bytes(), flops(1), plan_.sums);
+    const bool finalizes = plan_.experts.finalizes();
+    const std::int64_t stored = finalizes ? row_bytes() : 0;
+    step("fc2", to_string(configs.fc2), weight_bytes(1) + (finalizes ? stored : token_bytes()),
+         flops(1), finalizes ? plan_.rows : plan_.sums);
+    if (finalizes)
+      step("finalize", to_string(plan_.finalize_config), stored + token_bytes(), 0, plan_.rows);
   }
 
+  /// Of FC2's rows that are stored.
+  std::int64_t row_bytes() const {
+    return std::int64_t{tokens_} * shape_.slots_a_token() * shape_.config.hidden * 2;
+  }
   std::int64_t weight_bytes(int matrices) const {
     return static_cast<std::int64_t>(reached(shape_, tokens_) * weight_size(shape_) * matrices *
                                      shape_.config.hidden * shape_.config.intermediate);
@@ -225,6 +238,11 @@ std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
     for (const auto& configs : grouped_gemm::gpu_candidates(grouped, device))
       all.push_back({.fused = {}, .grouped = configs});
   }
+  const auto cost = [&](const GpuExperts& e) {
+    return e.fused ? expected_cost(fused, *e.fused) : expected_cost(grouped, *e.grouped);
+  };
+  std::stable_sort(all.begin(), all.end(),
+                   [&](const auto& a, const auto& b) { return cost(a) < cost(b); });
   return all;
 }
 
@@ -242,6 +260,7 @@ std::vector<jit::Program> programs(const GpuPlan& plan, int sm) {
   } else {
     all.push_back(grouped_gemm::program(plan.experts.grouped->fc1, sm));
     all.push_back(grouped_gemm::program(plan.experts.grouped->fc2, sm));
+    if (plan.experts.finalizes()) all.push_back(finalize::program(plan.finalize_config, sm));
   }
   return all;
 }
@@ -261,6 +280,9 @@ void load(GpuPlan& plan, const GpuLayer& layer) {
   }
   plan.launches = {grouped_gemm::launch(plan.experts.grouped->fc1, kernel[0], device),
                    grouped_gemm::launch(plan.experts.grouped->fc2, kernel[1], device)};
+  if (plan.experts.finalizes())
+    plan.launches.push_back(
+        finalize::launch(plan.grouped_problem.tokens, plan.grouped_problem.hidden, kernel[2]));
 }
 
 }  // namespace switchyard::moe

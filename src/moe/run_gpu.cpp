@@ -28,6 +28,7 @@ class Call {
     } else {
       jit::enqueue(plan_.launches[0], gemm_args(grouped_gemm::Phase::fc1), stream_);
       jit::enqueue(plan_.launches[1], gemm_args(grouped_gemm::Phase::fc2), stream_);
+      if (plan_.experts.finalizes()) jit::enqueue(plan_.launches[2], finalize_args(), stream_);
     }
   }
 
@@ -130,6 +131,17 @@ class Call {
             .constants = constants()};
   }
 
+  finalize::Args finalize_args() const {
+    return {.rows = at<std::uint16_t>(plan_.rows),
+            .row_bound = at<std::uint32_t>(plan_.flags) + plan_.bounds_at,
+            .lists = lists(),
+            .token_count = b_.token_count.as<int>(),
+            .out = b_.out.as<std::uint16_t>(),
+            .token_limit = tokens(),
+            .hidden = shape_.config.hidden,
+            .slots_a_token = shape_.slots_a_token()};
+  }
+
   int gate_up_rows() const {
     return (device::is_gated(shape_.activation) ? 2 : 1) * shape_.config.intermediate;
   }
@@ -149,11 +161,12 @@ class Call {
             .token_count = b_.token_count.as<int>(),
             .tokens = token_data(),
             .act = at<std::uint16_t>(plan_.act),
-            .row_bound = flags + 1 + 2 * plan_.spans,
+            .row_bound = flags + plan_.bounds_at,
             .row_scale = at<float>(plan_.row_scale),
             .unit = at<float>(plan_.unit),
             .sums = at<std::uint32_t>(plan_.sums),
-            .out = b_.out.as<std::uint16_t>(),
+            .out = plan_.experts.finalizes() ? at<std::uint16_t>(plan_.rows)
+                                             : b_.out.as<std::uint16_t>(),
             .scaled = flags,
             .done = flags + 1,
             .emptied = flags + 1 + plan_.spans,

@@ -1,7 +1,7 @@
 // The layer for small batches in one launch: out[t, :] = sum over experts e of
 //   w[t, e] * down[e] . act(gate_up[e] . x[t])
 //
-//   grid   one or two CTAs an SM, all resident; 384 threads: copy warps and two consumer warpgroups
+//   grid   one or two CTAs an SM, all resident; copy warps and eight consumer warps
 //   smem   ring of {128 x 64 weight tile, block x 64 token tile}; f32 sums [tokens, 128] of phase 2
 //   route  with Config::routes every CTA chooses and lists the experts for itself, which takes less
 //          than waiting for a kernel that does it; else they come from ops/route
@@ -35,7 +35,6 @@ using device::Segment;
 using device::Share;
 
 constexpr int kConsumers = 256;
-constexpr int kLoaders = 64;
 enum Barrier : uint32 { kConsumerBar = 1, kLoaderBar, kRowsBar };  // 0 is __syncthreads
 
 /// What the work is divided by. Made before the kernel waits for its inputs.
@@ -102,10 +101,11 @@ __device__ void copy_weights(const Args& args, const Ring& ring, const Batch& ba
   }
 }
 
-/// Gathers the token tiles of both phases; kLoaders threads, 16 bytes each a copy.
+/// Gathers the token tiles of both phases, 16 bytes a copy.
 template <Config kConfig>
 struct TokenLoader {
-  static constexpr int kRows = kConfig.block / 8;  // rows a thread serves: thread / 8 + 8 i
+  static constexpr int kStep = kConfig.loaders() / 8;
+  static constexpr int kRows = (kConfig.block + kStep - 1) / kStep;  // a thread: row_of(i)
   const Args& args;
   const Ring& ring;
   const Batch& batch;
@@ -113,22 +113,24 @@ struct TokenLoader {
   Cursor<kConfig.stages> cursor;
   int thread;
 
+  __device__ int row_of(int i) const { return thread / 8 + kStep * i; }
+
   /// `steps` steps from k tile `k_tile`; columns beyond `width` are zeros. Rows that are null keep
   /// what is there: nothing reads their results.
   __device__ void load(const uint16* const (&row)[kRows], int k_tile, int width, int steps) {
     const int chunk = thread % 8;
-    const uint32 offset = (thread / 8) * 128 + ((chunk ^ (thread / 8)) << 4);
     int column = k_tile * Config::kDepth + chunk * 8;
 #pragma unroll 1
     for (; steps > 0; --steps) {
-      const uint32 to = ring.data + cursor.stage * kConfig.stage_bytes() + offset;
+      const uint32 to = ring.data + cursor.stage * kConfig.stage_bytes();
       ring.wait(ring.empty + 8 * cursor.stage, cursor.phase ^ 1);
 #pragma unroll
       for (int part = 0; part < kConfig.depth; ++part, column += Config::kDepth)
 #pragma unroll
         for (int i = 0; i < kRows; ++i)
           if (row[i])
-            ptx::copy_16(to + part * kConfig.token_bytes() + i * 1024,
+            ptx::copy_16(to + part * kConfig.token_bytes() + row_of(i) * 128 +
+                             ((chunk ^ row_of(i) % 8) << 4),
                          row[i] + (column < width ? column : 0), column < width ? 16 : 0);
       ptx::mbarrier_arrive_copies(ring.full + 8 * cursor.stage);
       cursor.advance();
@@ -142,7 +144,7 @@ struct TokenLoader {
       const uint16* row[kRows];
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
-        const int r = thread / 8 + 8 * i;
+        const int r = row_of(i);
         row[i] = r < block_rows(block)
                      ? args.tokens +
                            static_cast<int64>(batch.row_token[block_row(block) + r]) * args.hidden
@@ -164,7 +166,7 @@ struct TokenLoader {
         const uint16* row[kRows];
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
-          const int r = thread / 8 + 8 * i;
+          const int r = row_of(i);
           row[i] = r < block_rows(block)
                        ? args.act + static_cast<int64>(block_row(block) + r) * width
                        : nullptr;
@@ -466,7 +468,7 @@ struct Consumer {
 template <Config kConfig>
 __device__ Batch listed(const Args& args, int tokens, uint32* block) {
   const int count = *args.lists.block_count;
-  for (int i = threadIdx.x; i < count; i += Config::kThreads) {
+  for (int i = threadIdx.x; i < count; i += kConfig.threads()) {
     const device::Block b = args.lists.blocks[i];
     const int skipped = (i - b.first) * kConfig.block;
     block[i] = device::pack_block(b.expert, b.row + skipped, min(b.rows - skipped, kConfig.block));
@@ -476,25 +478,26 @@ __device__ Batch listed(const Args& args, int tokens, uint32* block) {
 }
 
 template <Config kConfig>
-__global__ void __launch_bounds__(Config::kThreads, kConfig.ctas)
+__global__ void __launch_bounds__(kConfig.threads(), kConfig.ctas)
     kernel(const __grid_constant__ Args args) {
   using Router = device::RouteBatch<kConfig.select, kConfig.routes ? kConfig.tokens : 0,
-                                    kConfig.shared, Config::kThreads>;
+                                    kConfig.shared, kConfig.threads()>;
   extern __shared__ uint8 smem[];
   __shared__ uint64 barriers[2 * kConfig.stages];
   __shared__ uint32 block[kConfig.routes ? 1 : Config::kMaxBlocks];
   __shared__ typename Router::Lists lists;
 
-  const Ring ring{ptx::keep((ptx::smem_u32(smem) + 1023) & ~1023u),
-                  ptx::keep(ptx::smem_u32(barriers)),
-                  ptx::keep(ptx::smem_u32(barriers + kConfig.stages))};
+  const uint32 full = ptx::keep(ptx::smem_u32(barriers));
+  const Ring ring{ptx::keep((ptx::smem_u32(smem) + 1023) & ~1023u), full,
+                  full + 8 * kConfig.stages};
   uint8* data = smem + (ring.data - ptx::smem_u32(smem));
   float* sums = reinterpret_cast<float*>(data + kConfig.stages * kConfig.stage_bytes());
   auto& scratch = *reinterpret_cast<typename Router::Scratch*>(sums);  // until sums are needed
+  constexpr int kFirst = kConfig.threads() - kConsumers;
   const int thread = threadIdx.x, warp = thread / 32;
   if (thread == 0) {
     for (int i = 0; i < kConfig.stages; ++i) {
-      ptx::mbarrier_init(ring.full + 8 * i, 1 + kLoaders);
+      ptx::mbarrier_init(ring.full + 8 * i, 1 + kConfig.loaders());
       ptx::mbarrier_init(ring.empty + 8 * i, kConsumers / 32);
     }
     ptx::fence_mbarrier_init();
@@ -507,7 +510,7 @@ __global__ void __launch_bounds__(Config::kThreads, kConfig.ctas)
   const int tokens = args.token_count ? min(*args.token_count, args.token_limit) : args.token_limit;
   Batch batch;
   const device::GridBarrier grid{args.marks + 2 * gridDim.x};
-  if (thread == 128 - 1) grid.prepare();
+  if (thread == kFirst - 1) grid.prepare();
   if constexpr (kConfig.routes) {
     const Router router{args.router, lists, scratch, reinterpret_cast<float*>(data),
                         args.locals, tokens};
@@ -516,8 +519,8 @@ __global__ void __launch_bounds__(Config::kThreads, kConfig.ctas)
     const int count = router.list_experts();
     batch = {lists.blocks, lists.row_token, lists.row_weight, count, tokens};
     if (warp > 0) {  // the first weights need blocks alone
-      router.fill_rows(32, Config::kThreads - 32);
-      ptx::bar_sync(kRowsBar, Config::kThreads - 32);
+      router.fill_rows(32, kConfig.threads() - 32);
+      ptx::bar_sync(kRowsBar, kConfig.threads() - 32);
     }
   } else {
     batch = listed<kConfig>(args, tokens, block);
@@ -525,15 +528,15 @@ __global__ void __launch_bounds__(Config::kThreads, kConfig.ctas)
 
   if (warp == 0) {
     if (thread == 0) copy_weights<kConfig>(args, ring, batch, by);
-  } else if (warp < 1 + kLoaders / 32) {
+  } else if (warp < 1 + kConfig.loaders() / 32) {
     TokenLoader<kConfig> loader{args, ring, batch, by, {}, thread - 32};
     loader.phase1();
     if (loader.thread == 0) grid.wait();
-    ptx::bar_sync(kLoaderBar, kLoaders);
+    ptx::bar_sync(kLoaderBar, kConfig.loaders());
     loader.phase2();
     if (loader.thread == 0) grid.pass();
-  } else if (thread >= 128) {
-    Consumer<kConfig> consumer{args, ring, batch, by, sums, {}, thread - 128};
+  } else if (thread >= kFirst) {
+    Consumer<kConfig> consumer{args, ring, batch, by, sums, {}, thread - kFirst};
     consumer.phase1();
     ptx::bar_sync(kConsumerBar, kConsumers);
     if (consumer.thread == 0) grid.arrive();

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/math.h"
+#include "ops/expected_rows.h"
 
 namespace switchyard::fused_moe {
 namespace {
@@ -36,6 +38,12 @@ std::int64_t tiles(const Problem& p) {
   return std::max(
       ceil_div<std::int64_t>(outputs(p), Config::kRows) * ceil_div(p.hidden, Config::kDepth),
       std::int64_t{ceil_div(p.hidden, Config::kRows)} * ceil_div(p.intermediate, Config::kDepth));
+}
+
+/// Tiles of a list's `matrices` matrices [I, H], about.
+double tiles_of(const Problem& p, int matrices) {
+  return static_cast<double>(matrices) * p.intermediate * p.hidden /
+         (Config::kRows * Config::kDepth);
 }
 
 /// Static shared memory.
@@ -80,14 +88,14 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
   struct Ring {
     int depth, stages, ctas;
   };
+  const bool packed = p.weights != Weights::half;
   const std::vector<Ring> rings =
-      p.weights == Weights::half
-          ? std::vector<Ring>{{1, kStages, 1}, {1, kStages - 1, 1}, {1, kStages + 2, 1}}
-          : std::vector<Ring>{{4, 4, 2}, {2, 8, 2}, {4, 3, 2}, {2, 4, 2},
-                              {2, 3, 2}, {4, 5, 1}, {2, 8, 1}};
-  for (int block = std::min(tokens, 64); block >= 8; block /= 2) {
-    if (block < std::min(tokens, 64) && p.weights == Weights::half) break;
+      packed ? std::vector<Ring>{{4, 4, 2}, {4, 3, 2}, {2, 4, 2}, {2, 3, 2}, {4, 5, 1}, {2, 8, 1}}
+             : std::vector<Ring>{{1, kStages, 1}, {1, kStages - 1, 1}, {1, kStages + 2, 1}};
+  for (int block = std::min(tokens, 64); block >= (packed ? 8 : std::min(tokens, 64)); block /= 2) {
     for (const auto [depth, stages, ctas] : rings) {
+      const bool routes_many = routes(p) && p.select->per_lane > 16;
+      if (ctas > 1 && (block > 32 || routes_many)) continue;  // registers
       Config config = {.tokens = tokens,
                        .block = block,
                        .depth = depth,
@@ -101,13 +109,32 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
                        .routes = routes(p),
                        .shared = 0,
                        .select = {}};
-      if (ctas > 1 && block > 16) continue;  // registers
       if (config.routes) config.shared = p.shared, config.select = *p.select;
       const int most = (device.smem_per_block + 1024) / ctas - 1024;
       if (config.smem_bytes() + fixed_bytes(config) <= most) all.push_back(config);
     }
   }
+  std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) {
+    return expected_cost(p, a) < expected_cost(p, b);
+  });
   return all;
+}
+
+double expected_cost(const Problem& p, const Config& c) {
+  const ExpectedRows expected = expected_rows(p.tokens, p.slots_a_token, p.lists);
+  double blocks = 0;
+  for (const double r : expected.rows) blocks += std::ceil(r / c.block) / 3;
+  // As measured (docs/performance.md).
+  double slower = c.block <= 32 ? 1.02 : 1.06;
+  if (c.weights != Weights::half) {
+    const double decode = c.ctas == 2 ? 1.3 : 1.9;
+    const double columns = 1 + 0.15 * (c.block / 8 - 1);
+    const double ring = (c.depth == 4 ? 1 : 1.06) * (c.stages * c.depth * c.ctas < 16 ? 1.1 : 1);
+    slower = decode * columns * ring;
+  }
+  constexpr double kFixed = 36e6;  // 9 us
+  const double tiles = tiles_of(p, device::is_gated(p.activation) ? 3 : 2);
+  return expected.experts * tiles * c.weight_bytes() * blocks * slower + kFixed;
 }
 
 std::string to_string(const Config& c) {
@@ -131,7 +158,7 @@ jit::Program program(const Config& c, int sm) {
 jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceInfo& device) {
   return {.kernel = std::move(kernel),
           .grid = {static_cast<unsigned>(device.multiprocessors * config.ctas)},
-          .block = {Config::kThreads},
+          .block = {static_cast<unsigned>(config.threads())},
           .cluster = {},
           .smem_bytes = config.smem_bytes(),
           .overlap_previous = true};

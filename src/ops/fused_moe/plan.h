@@ -32,6 +32,9 @@ std::optional<std::string> declines(const Problem& problem, const cuda::DeviceIn
 /// Configs that fit, best guess first. Pure.
 std::vector<Config> candidates(const Problem& problem, const cuda::DeviceInfo& device);
 
+/// How long a problem takes, as bytes that memory delivers meanwhile: the candidates' order.
+double expected_cost(const Problem& problem, const Config& config);
+
 /// "fused tokens 8 block 8 stages 6 routing"
 std::string to_string(const Config& config);
 jit::Program program(const Config& config, int sm);

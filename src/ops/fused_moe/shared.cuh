@@ -53,7 +53,10 @@ struct Config {
   static constexpr int kRows = 128;  // weight rows a tile
   static constexpr int kDepth = 64;  // columns of K a tile: 128 bytes
   constexpr int weight_bytes() const { return device::tile_bytes(weights); }
-  static constexpr int kThreads = 384;  // copy warps, then two consumer warpgroups
+  /// Threads that copy tokens, after a warp that copies weights; then there are eight warps of
+  /// consumers, which begin at a multiple of four if they use wgmma.
+  constexpr int loaders() const { return weights == Weights::half ? 64 : 32; }
+  constexpr int threads() const { return weights == Weights::half ? 384 : 320; }
   static constexpr int kMaxBlocks = 2048;
   static constexpr int kMaxRouted = 16;  // tokens that the kernel routes itself
   static constexpr int kMaxCtas = 4095;

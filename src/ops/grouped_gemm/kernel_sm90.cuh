@@ -14,6 +14,7 @@
 
 #include "device/fp4.cuh"
 #include "device/mma_sm90.cuh"
+#include "device/row_scale.cuh"
 #include "device/wait.cuh"
 #include "ops/grouped_gemm/schedule.cuh"
 #include "ops/grouped_gemm/shared.cuh"
@@ -119,8 +120,8 @@ struct Producer {
 
   /// What the consumers need to add a tile: it comes with the tile's last step.
   __device__ void copy_rows(const Tile& tile, const Ring& rows, Cursor<2>& slot, bool first) const {
-    if (first) {
-      const uint32 all = gridDim.x * kConfig.storer_warps();
+    if (kConfig.sums() && first) {
+      const uint32 all = gridDim.x * kStorerWarps;
       device::wait_until([&] { return ptx::load_acquire(args.scaled) == all; });
       ptx::fence_proxy_async_global();
     }
@@ -128,9 +129,14 @@ struct Producer {
                  full = rows.full + 8 * slot.stage;
     const uint32 bytes = (tile.rows + 7) / 8 * 32;
     rows.wait(rows.empty + 8 * slot.stage, slot.phase ^ 1);
-    ptx::mbarrier_arrive_expect(full, 2 * bytes);
-    ptx::copy_bulk(to, args.lists.row_token + tile.row, bytes, full);
-    ptx::copy_bulk(to + kConfig.block * 4, args.row_scale + tile.row, bytes, full);
+    if constexpr (kConfig.sums()) {
+      ptx::mbarrier_arrive_expect(full, 2 * bytes);
+      ptx::copy_bulk(to, args.lists.row_token + tile.row, bytes, full);
+      ptx::copy_bulk(to + kConfig.block * 4, args.row_scale + tile.row, bytes, full);
+    } else {
+      ptx::mbarrier_arrive_expect(full, bytes);
+      ptx::copy_bulk(to, args.row_bound + tile.row, bytes, full);
+    }
     slot.advance();
   }
 
@@ -146,6 +152,7 @@ struct Producer {
       const uint8* tokens =
           reinterpret_cast<const uint8*>(args.act) + static_cast<int64>(tile.row) * 128;
       const uint32 bytes = (tile.rows + 7) / 8 * 1024;
+#pragma unroll 1
       for (int k = 0; k < args.k_tiles; ++k, from += kConfig.weight_bytes(), tokens += act_tile) {
         wait_empty();
         ptx::mbarrier_arrive_expect(full(), tile.parts * kConfig.weight_bytes() + bytes);
@@ -273,11 +280,12 @@ struct Consumer {
 
   /// The accumulators' columns 8 j + 2 (lane % 4) and the next, rows lane / 4 and 8 more. Two lanes
   /// swap, so that each has two neighbouring outputs of one token: stores of 4 bytes.
+  template <Half kHalf>
   __device__ uint32 pair_up(float even_column, float odd_column) const {
     const bool odd = lane() / 4 % 2 == 1;
     const float other = __shfl_xor_sync(~0u, odd ? even_column : odd_column, 4);
-    return odd ? device::pack_f32<kConfig.half>(other, odd_column)
-               : device::pack_f32<kConfig.half>(even_column, other);
+    return odd ? device::pack_f32<kHalf>(other, odd_column)
+               : device::pack_f32<kHalf>(even_column, other);
   }
 
   struct Bias {
@@ -347,8 +355,9 @@ struct Consumer {
       for (int p = 0; p < 2 * kParts; ++p) {
         const float* values = acc.half[p / kParts] + j * 4 + 2 * (p % kParts);
         const int even = j * 8 + lane() % 4 * 2;
-        const uint32 two = pair_up(activate(values, factor, biases[p], tile, even),
-                                   activate(values + 1, factor, biases[p], tile, even + 1));
+        const uint32 two =
+            pair_up<kConfig.half>(activate(values, factor, biases[p], tile, even),
+                                  activate(values + 1, factor, biases[p], tile, even + 1));
         largest = ptx::max_u16x2(largest, two & 0x7fff7fffu);
         if (column < tile.rows) *reinterpret_cast<uint32*>(to[p] + j * 512) = two;
       }
@@ -366,18 +375,54 @@ struct Consumer {
     ptx::reduce_max(args.row_bound + row, bits_as<uint32>(value * norm.weights + norm.bias));
   }
 
+  /// FC2's bias of the rows that half m of the accumulators has: lane / 4 and 8 more.
+  __device__ void load_biases(const Tile& tile, float (&bias)[2][2]) const {
+    for (int i = 0; i < (kConfig.bias ? 4 : 0); ++i) {
+      const int h = first_row(tile, i / 2) + i % 2 * 8 + lane() / 4;
+      if (h < args.hidden)
+        bias[i / 2][i % 2] = args.bias[static_cast<int64>(tile.expert) * args.hidden + h];
+    }
+  }
+  __device__ int first_row(const Tile& tile, int m) const {
+    return (tile.wide * kConfig.groups + warpgroup()) * Config::kRows + group(m) * 16;
+  }
+
+  /// Stores the tile.
+  template <int kN>
+  __device__ void store(const Tile& tile) {
+    float bias[2][2] = {};  // loaded before the tile's products, used after them
+    load_biases(tile, bias);
+    const float factor = factors(tile).x;
+    Accumulators<kN> acc;
+    multiply(acc);
+    ring.wait(rows.full + 8 * slot.stage, slot.phase);
+    const uint32 bounds = rows.data + slot.stage * kConfig.row_bytes() + lane() % 4 * 8;
+    // This lane's two of 8 neighbouring outputs: h and the next of 8 tokens' own_column().
+    const int h = first_row(tile, 0) + lane() / 8 * 2;
+    uint16* to = args.out + static_cast<int64>(tile.row + own_column()) * args.hidden + h;
+#pragma unroll
+    for (int j = 0; j < kN / 8; ++j, to += 8 * args.hidden) {
+      const uint2 bound = ptx::load_shared_2(bounds + j * 32);  // of the accumulators' columns
+      const float scale = device::row_scale(bound.x), next = device::row_scale(bound.y);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float* values = acc.half[i / 2] + j * 4 + 2 * (i % 2);
+        const float b = bias[i / 2][i % 2];
+        const uint32 two =
+            pair_up<Half::fp16>((values[0] * factor + b) * scale, (values[1] * factor + b) * next);
+        const int skipped = i / 2 * 64 + i % 2 * 8;
+        if (j * 8 + own_column() < tile.rows && h + skipped < args.hidden)
+          *reinterpret_cast<uint32*>(to + skipped) = two;
+      }
+    }
+  }
+
   /// Adds the tile to its tokens' sums: of a wide, wide_rows a token, row r and r + 8 side by side.
   template <int kN>
-  __device__ void fc2(const Tile& tile) {
+  __device__ void add(const Tile& tile) {
     constexpr int kPairs = kConfig.wide_rows() / 2;
     float bias[2][2] = {};  // loaded before the tile's products, used after them
-    if constexpr (kConfig.bias)
-      for (int i = 0; i < 4; ++i) {
-        const int h = (tile.wide * kConfig.groups + warpgroup()) * Config::kRows +
-                      group(i / 2) * 16 + i % 2 * 8 + lane() / 4;
-        if (h < args.hidden)
-          bias[i / 2][i % 2] = args.bias[static_cast<int64>(tile.expert) * args.hidden + h];
-      }
+    load_biases(tile, bias);
     const float factor = factors(tile).x;
     Accumulators<kN> acc;
     multiply(acc);
@@ -400,13 +445,13 @@ struct Consumer {
 #pragma unroll
         for (int m = 0; m < 2; ++m) {
           const float* values = acc.half[m] + j * 4 + c;
-          add(to + group(m) * 8, (values[0] * factor + bias[m][0]) * by,
-              (values[2] * factor + bias[m][1]) * by);
+          add_pair(to + group(m) * 8, (values[0] * factor + bias[m][0]) * by,
+                   (values[2] * factor + bias[m][1]) * by);
         }
       }
     }
   }
-  __device__ static void add(uint64* to, float low, float high) {
+  __device__ static void add_pair(uint64* to, float low, float high) {
     if constexpr (kConfig.sum == Sum::atomic)
       ptx::reduce_add(reinterpret_cast<float*>(to), low, high);
     else
@@ -418,8 +463,10 @@ struct Consumer {
   __device__ void tile(const Tile& tile) {
     if constexpr (kConfig.phase == Phase::fc1)
       fc1<kN>(tile);
+    else if constexpr (kConfig.sums())
+      add<kN>(tile);
     else
-      fc2<kN>(tile);
+      store<kN>(tile);
   }
 
   __device__ void run() {
@@ -438,8 +485,10 @@ struct Consumer {
         __syncwarp();
         if (lane() == 0) {
           if (next.rows > 0) ptx::mbarrier_arrive(rows.empty + 8 * slot.stage);
-          __threadfence_block();
-          progress.add(tiles);
+          if constexpr (kConfig.sums()) {
+            __threadfence_block();
+            progress.add(tiles);
+          }
         }
         ++tiles;
         if (next.rows > 0) slot.advance();
@@ -463,15 +512,12 @@ __global__ void __launch_bounds__(kConfig.threads(), 1) kernel(const __grid_cons
   __shared__ uint64 barriers[2 * kConfig.stages + 4];
   __shared__ Progress progress;
   constexpr bool kFc1 = kConfig.phase == Phase::fc1;
-  constexpr bool kMoves = kFc1 || kConfig.groups == 2;  // registers to those who multiply
   const int thread = static_cast<int>(threadIdx.x);
 
-  const Ring ring{ptx::keep((ptx::smem_u32(smem) + 1023) & ~1023u),
-                  ptx::keep(ptx::smem_u32(barriers)),
-                  ptx::keep(ptx::smem_u32(barriers + kConfig.stages))};
-  const uint32 row_barriers = ptx::keep(ptx::smem_u32(barriers + 2 * kConfig.stages));
-  const Ring rows{ring.data + kConfig.stages * kConfig.stage_bytes(), row_barriers,
-                  row_barriers + 16};
+  const uint32 data = ptx::keep((ptx::smem_u32(smem) + 1023) & ~1023u);
+  const uint32 full = ptx::keep(ptx::smem_u32(barriers)), row_full = full + 16 * kConfig.stages;
+  const Ring ring{data, full, full + 8 * kConfig.stages};
+  const Ring rows{data + kConfig.stages * kConfig.stage_bytes(), row_full, row_full + 16};
   if (thread == 0) {
     for (int i = 0; i < kConfig.stages; ++i) {
       ptx::mbarrier_init(ring.full + 8 * i, kFc1 ? 1 + kProducers : 1);
@@ -493,24 +539,22 @@ __global__ void __launch_bounds__(kConfig.threads(), 1) kernel(const __grid_cons
     ptx::cluster_sync();
 
   if (thread < kProducers) {
-    if constexpr (kMoves) ptx::give_registers<kConfig.groups == 4 ? 40 : kFc1 ? 56 : 48>();
+    ptx::give_registers<kConfig.sums() ? 48 : 56>();
     Producer<kConfig> producer{args, ring, thread};
     if constexpr (kFc1)
       producer.gather();
     else if (thread == 0)
       producer.stream(rows);
-    else if (thread == 32)
+    else if (kConfig.sums() && thread == 32)
       Clerk<kConfig>{args, progress}.run();
-    else if (thread >= kConfig.storers_begin())
-      Storer<kConfig>(args, thread - kConfig.storers_begin()).run();
   } else if (thread < kProducers + kConfig.consumers()) {
-    if constexpr (kMoves) ptx::take_registers<kConfig.groups == 4 ? 104 : kFc1 ? 224 : 192>();
+    ptx::take_registers<kConfig.groups == 4 ? 104 : kConfig.sums() ? 192 : 224>();
     Consumer<kConfig> consumer{args, ring, thread - kProducers, rows, progress};
-    if constexpr (kFc1) consumer.clear_sums();
+    if constexpr (kFc1 && kConfig.sum != Sum::none) consumer.clear_sums();
     consumer.run();
-  } else {
+  } else if constexpr (kConfig.sums()) {
     ptx::give_registers<80>();
-    Storer<kConfig>(args, thread - kConfig.storers_begin()).run();
+    Storer<kConfig>(args, thread - kProducers - kConfig.consumers()).run();
   }
   // No CTA leaves while its peer may still write to it.
   if constexpr (kConfig.cluster > 1) ptx::cluster_sync();

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/math.h"
+#include "ops/expected_rows.h"
 
 namespace switchyard::grouped_gemm {
 namespace {
@@ -13,6 +14,8 @@ namespace {
 /// What the sums of the spans in flight take at most, if two spans fit: they stay in L2.
 constexpr std::int64_t kSumBytes = 32 << 20;
 constexpr int kSpansInFlight = 4, kSpansAtLeast = 8;
+constexpr int kFlagAlign = 4;      // words of a bulk copy
+constexpr double kReadBytes = 17;  // a clock and SM, from memory
 constexpr int kMaxStages = 8;
 constexpr int kStatic = 512;  // barriers and such
 
@@ -23,12 +26,33 @@ int stages(const Config& c, const cuda::DeviceInfo& device) {
 
 /// Wide spans read a row's activations less often, narrow ones leave less to store at the end.
 Spans spans_of(const GpuProblem& p, const Config& c) {
+  if (c.sum == Sum::none) return {.width = ceil_div(p.hidden, c.wide_rows()), .slots = 0};
   const std::int64_t wide_bytes = std::int64_t{std::max(p.tokens, 1)} * c.wide_rows() * 4;
   const int wides = ceil_div(p.hidden, c.wide_rows());
   const auto fit = static_cast<int>(
       std::min<std::int64_t>(wides, std::max<std::int64_t>(2, kSumBytes / wide_bytes)));
   const int width = std::clamp(fit / kSpansInFlight, 1, std::max(1, wides / kSpansAtLeast));
   return {.width = width, .slots = std::min(ceil_div(wides, width), std::max(2, fit / width))};
+}
+
+/// Clocks of a step that has `columns` tokens, as measured (docs/performance.md): the tensor cores
+/// take 4 a column and warpgroup, the SM's port to L2 brings 32 bytes, memory 17; packed weights
+/// have to be decoded, best by four warpgroups.
+double step_clocks(const Config& c, int columns) {
+  const double weights = c.groups * c.weight_bytes();
+  const double tensor = 4.0 * c.groups * columns;
+  const double port = (weights / c.cluster + 2.0 * Config::kDepth * columns) / 32;
+  if (c.weights == Weights::half) return std::max({tensor, port, 1.02 * weights / kReadBytes});
+  const double decode = c.groups * (c.groups == 4 ? 350.0 + 5 * columns : 480.0 + 2 * columns);
+  return std::max({tensor / 0.62, port, decode});
+}
+
+/// What summing up adds, in bytes from memory.
+double sum_cost(const GpuProblem& p, Sum sum) {
+  const double values = static_cast<double>(p.tokens) * p.slots_a_token * p.hidden;
+  constexpr double kLaunch = 12e6;  // 3 us
+  return sum == Sum::none ? 4 * values + kLaunch
+                          : 8 * values;  // additions to L2, at half of memory's rate
 }
 
 }  // namespace
@@ -43,8 +67,6 @@ std::optional<std::string> gpu_declines(const GpuProblem& p, const cuda::DeviceI
 }
 
 std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceInfo& device) {
-  const double pairs = static_cast<double>(p.tokens) * p.slots_a_token;
-  const double mean = pairs / std::max(1, p.lists);
   std::vector<GpuConfigs> all;
   constexpr int kBlocks[] = {16, 32, 64, 96, 128, 144};  // each with the one before it as `narrow`
   struct Shape {
@@ -54,52 +76,57 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
     for (const int& block : kBlocks) {
       if (cluster > 1 && block < 64) continue;  // two more blocks are better than one of each CTA
       if (groups > 2 && (block > 32 || p.weights == Weights::half)) continue;  // registers
-      Config c = {.phase = Phase::fc1,
-                  .block = block,
-                  .narrow = &block == kBlocks ? block : *(&block - 1),
-                  .cluster = cluster,
-                  .groups = groups,
-                  .stages = 0,
-                  .sum = Sum::exact,
-                  .activation = p.activation,
-                  .bias = p.bias,
-                  .weight_on_input = p.weight_on_input,
-                  .half = p.half,
-                  .weights = p.weights};
-      c.stages = stages(c, device);
-      GpuConfigs pair = {.fc1 = c, .fc2 = c, .spans = spans_of(p, c)};
-      pair.fc2.phase = Phase::fc2;
-      pair.fc2.activation = device::ActivationCode::identity;
-      all.push_back(pair);
+      for (const Sum sum : {Sum::exact, Sum::none}) {
+        if (groups > 2 && sum != Sum::none) continue;            // registers
+        if (sum == Sum::none && p.half == Half::fp16) continue;  // rows would be as coarse as `out`
+        Config c = {.phase = Phase::fc1,
+                    .block = block,
+                    .narrow = &block == kBlocks ? block : *(&block - 1),
+                    .cluster = cluster,
+                    .groups = groups,
+                    .stages = 0,
+                    .sum = sum,
+                    .activation = p.activation,
+                    .bias = p.bias,
+                    .weight_on_input = p.weight_on_input,
+                    .half = p.half,
+                    .weights = p.weights};
+        c.stages = stages(c, device);
+        GpuConfigs pair = {.fc1 = c, .fc2 = c, .spans = spans_of(p, c)};
+        pair.fc2.phase = Phase::fc2;
+        pair.fc2.activation = device::ActivationCode::identity;
+        all.push_back(pair);
+      }
     }
   }
-  // Clocks of a step: the tensor cores take 8 a column, the SM's port to L2 about 32 bytes a clock.
-  const auto clocks = [](const Config& c, int columns) {
-    return std::max(8.0 * columns, (1.0 * c.groups * c.weight_bytes() / c.cluster +
-                                    2.0 * Config::kDepth * columns) /
-                                       32) *
-           2 / c.groups;
-  };
-  const auto cost = [&](const GpuConfigs& c) {
-    const Config& f = c.fc1;
-    // Experts have about mean +- sqrt(mean) rows.
-    double sum = 0;
-    for (const double rows : {mean - std::sqrt(mean), mean, mean + std::sqrt(mean)}) {
-      const double groups = std::max(1.0, std::ceil(rows / f.group()));
-      const double tile = rows / groups / f.cluster;
-      sum += groups * f.cluster * clocks(f, tile <= f.narrow ? f.narrow : f.block);
-    }
-    return sum;
-  };
-  std::stable_sort(all.begin(), all.end(),
-                   [&](const auto& a, const auto& b) { return cost(a) < cost(b); });
+  std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) {
+    return expected_cost(p, a) < expected_cost(p, b);
+  });
   return all;
+}
+
+double expected_cost(const GpuProblem& p, const GpuConfigs& configs) {
+  const Config& c = configs.fc1;
+  const ExpectedRows expected = expected_rows(p.tokens, p.slots_a_token, p.lists);
+  double clocks = 0;  // of a step, over all blocks of an expert
+  for (const double r : expected.rows) {
+    const double blocks = std::ceil(r / c.group());
+    const double tile = r / blocks / c.cluster;
+    clocks += blocks * c.cluster * step_clocks(c, tile <= c.narrow ? c.narrow : c.block) / 3;
+  }
+  const double steps = expected.experts * (device::is_gated(p.activation) ? 3 : 2) *
+                       p.intermediate * p.hidden / (c.wide_rows() * Config::kDepth);
+  constexpr double kFixed = 72e6;  // 18 us
+  return steps * clocks * kReadBytes + sum_cost(p, configs.fc2.sum) + kFixed;
 }
 
 std::string to_string(const Config& c) {
   return fmt::format("sm90 {} block {} narrow {} cluster {} groups {} stages {}{}",
                      c.phase == Phase::fc1 ? "fc1" : "fc2", c.block, c.narrow, c.cluster, c.groups,
-                     c.stages, c.sum == Sum::atomic ? " atomic" : "");
+                     c.stages,
+                     c.sum == Sum::exact  ? ""
+                     : c.sum == Sum::none ? " rows"
+                                          : " atomic");
 }
 
 jit::Program program(const Config& c, int sm) {
@@ -129,13 +156,22 @@ jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceI
 Scratch scratch(const GpuProblem& p, const GpuConfigs& c, int rows) {
   const int outputs = device::is_gated(p.activation) ? 2 * p.intermediate : p.intermediate;
   const std::int64_t width = std::int64_t{ceil_div(outputs, Config::kRows)} * c.fc1.act_rows();
+  const std::int64_t act = rows * width * 2;
+  if (c.fc2.sum == Sum::none)
+    return {.act = act,
+            .sums = 0,
+            .rows = std::int64_t{rows} * p.hidden * 2,
+            .spans = 0,
+            .bounds = kFlagAlign,
+            .flags = kFlagAlign + rows};
   const std::int64_t wide_bytes = std::int64_t{p.tokens} * c.fc2.wide_rows() * 4;
-  const int wides = ceil_div(p.hidden, c.fc2.wide_rows());
-  const int spans = ceil_div(wides, c.spans.width);
-  return {.act = rows * width * 2,
+  const int spans = ceil_div(ceil_div(p.hidden, c.fc2.wide_rows()), c.spans.width);
+  return {.act = act,
           .sums = c.spans.slots * c.spans.width * wide_bytes,
+          .rows = 0,
           .spans = spans,
-          .flags = 1 + 2 * spans + rows};
+          .bounds = round_up(1 + 2 * spans, kFlagAlign),
+          .flags = round_up(1 + 2 * spans, kFlagAlign) + rows};
 }
 
 }  // namespace switchyard::grouped_gemm

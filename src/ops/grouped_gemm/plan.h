@@ -44,16 +44,21 @@ std::optional<std::string> gpu_declines(const GpuProblem& problem, const cuda::D
 /// Pairs that fit, best guess first. Pure.
 std::vector<GpuConfigs> gpu_candidates(const GpuProblem& problem, const cuda::DeviceInfo& device);
 
+/// How long a problem's GEMMs take, as bytes that memory delivers meanwhile: the candidates' order.
+double expected_cost(const GpuProblem& problem, const GpuConfigs& configs);
+
 /// "sm90 fc1 block 128 narrow 32 cluster 2 stages 4"
 std::string to_string(const Config& config);
 jit::Program program(const Config& config, int sm);
 jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceInfo& device);
 
-/// Bytes of Args::act and Args::sums; spans of the output; words that routing
-/// clears: Args::scaled [1], done [spans], emptied [spans], row_bound [rows].
+/// Bytes of Args::act, of Args::sums and of the rows that FC2 stores instead; spans of the output;
+/// words that routing clears: Args::scaled [1], done [spans], emptied [spans], row_bound [rows].
 struct Scratch {
-  std::int64_t act, sums;
-  int spans, flags;
+  std::int64_t act, sums, rows;
+  int spans;
+  int bounds;  ///< where row_bound begins among the words
+  int flags;
 };
 Scratch scratch(const GpuProblem& problem, const GpuConfigs& configs, int rows);
 

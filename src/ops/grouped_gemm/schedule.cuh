@@ -28,8 +28,15 @@ struct Order {
   __device__ int wides() const { return (args.row_tiles + kConfig.groups - 1) / kConfig.groups; }
   __device__ int workers() const { return static_cast<int>(gridDim.x) / kConfig.cluster; }
   __device__ int worker() const { return static_cast<int>(blockIdx.x) / kConfig.cluster; }
-  __device__ int spans() const { return (wides() + args.width - 1) / args.width; }
-  __device__ int width(int span) const { return min(args.width, wides() - span * args.width); }
+  /// Without sums all wides are one span.
+  __device__ int spans() const {
+    if constexpr (!kConfig.sums()) return 1;
+    return (wides() + args.width - 1) / args.width;
+  }
+  __device__ int width(int span) const {
+    if constexpr (!kConfig.sums()) return wides();
+    return min(args.width, wides() - span * args.width);
+  }
   /// This CTA's tiles of all spans before `span`.
   __device__ int tiles_before(int span) const {
     const int all = blocks * min(span * args.width, wides());
@@ -72,7 +79,7 @@ struct Schedule : Order<kConfig> {
       skipped = wide % groups * rows, wide /= groups;
       rows = max(min(entry.rows - skipped, rows), 0);
     }
-    wide += span * args.width;
+    if constexpr (kConfig.sums()) wide += span * args.width;
     if constexpr (kConfig.cluster == 2) {
       const int half = share_of(rows, 2), rank = static_cast<int>(blockIdx.x) % 2;
       skipped += rank * half;

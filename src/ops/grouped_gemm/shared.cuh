@@ -32,7 +32,7 @@ struct Args {
   float* row_scale;        // [R]  router weight in units of the token's sums
   float* unit;             // [T]  what 1 of a sum stands for
   uint32* sums;            // [slots, width, T, wide_rows]  of the spans in flight; FC1 clears them
-  uint16* out;             // [T, H]  sum over a token's rows
+  uint16* out;             // [T, H]  sum over a token's rows; [R, H] scaled rows with Sum::none
   uint32* scaled;          // [1]  storers that have filled row_scale and unit; 0 at launch
   uint32* done;            // [spans]  tiles of a span that are added; 0 at launch
   uint32* emptied;         // [spans]  CTAs that have stored a span; 0 at launch
@@ -51,6 +51,7 @@ enum class Phase : int { fc1, fc2 };
 enum class Sum : int {
   exact,   ///< integers: any order of additions gives the same bits
   atomic,  ///< f32, in the order of arrival
+  none,    ///< it stores them (device/row_scale.cuh), ops/finalize adds them up
 };
 
 /// What the plan chooses and the kernel is compiled for.
@@ -75,12 +76,10 @@ struct Config {
   /// Weight rows of a tile.
   constexpr int wide_rows() const { return groups * kRows; }
   constexpr int consumers() const { return groups * 128; }
-  /// Copy warps, consumers and, in FC2, storers: beside four groups two of the copy warps.
-  constexpr int threads() const {
-    return 128 + consumers() + (phase == Phase::fc2 && groups == 2 ? 128 : 0);
-  }
-  constexpr int storers_begin() const { return groups == 2 ? 128 + consumers() : 64; }
-  constexpr int storer_warps() const { return groups == 2 ? 4 : 2; }
+  /// FC2 has sums, and storers that watch over them.
+  constexpr bool sums() const { return phase == Phase::fc2 && sum != Sum::none; }
+  /// Copy warps, consumers and storers.
+  constexpr int threads() const { return 128 + consumers() + (sums() ? 128 : 0); }
   /// Tokens of an entry of the list of blocks.
   constexpr int group() const { return block * cluster; }
   constexpr int act_rows() const { return device::is_gated(activation) ? kRows / 2 : kRows; }
@@ -89,8 +88,10 @@ struct Config {
   constexpr int stage_bytes() const {
     return (token_bytes() + groups * weight_bytes() + 1023) / 1024 * 1024;
   }
-  /// FC2: token and scale of a tile's rows, for two tiles.
-  constexpr int row_bytes() const { return phase == Phase::fc1 ? 0 : block * 8; }
+  /// FC2: token and scale, or bound, of a tile's rows, for two tiles.
+  constexpr int row_bytes() const {
+    return phase == Phase::fc1 ? 0 : sums() ? block * 8 : block * 4;
+  }
   constexpr int smem_bytes() const { return 1024 + stages * stage_bytes() + 2 * row_bytes(); }
 };
 

@@ -15,6 +15,8 @@
 
 namespace switchyard::grouped_gemm {
 
+constexpr int kStorerWarps = 4;
+
 /// What the warps of a CTA tell each other, by atomic operations.
 struct Progress {
   static constexpr uint32 kTurn = 32;  // more tiles than the rings let warps be apart
@@ -29,7 +31,7 @@ struct Progress {
   __device__ bool is_open(int span) { return atomicOr(&open, 0) > static_cast<uint32>(span); }
 };
 
-/// A storer warp: scales a part of the CTA's tokens, then stores every storer_warps-th span of
+/// A storer warp: scales a part of the CTA's tokens, then stores every kStorerWarps-th span of
 /// them.
 template <Config kConfig>
 struct Storer {
@@ -52,7 +54,7 @@ struct Storer {
 
   /// row_scale and unit: a lane has a token's slot lane % 8, + 8, ..., and 4 tokens share a warp.
   __device__ void scale() const {
-    for (int first = begin + warp * 4; first < end; first += kConfig.storer_warps() * 4) {
+    for (int first = begin + warp * 4; first < end; first += kStorerWarps * 4) {
       const int t = first + lane / 8;
       const bool there = t < end;
       const int* slot_row =
@@ -134,7 +136,7 @@ struct Storer {
     ptx::wait_previous_kernel();  // FC1 writes row_bound
     scale();
     const Order<kConfig> order(args);
-    for (int span = warp; span < order.spans(); span += kConfig.storer_warps()) {
+    for (int span = warp; span < order.spans(); span += kStorerWarps) {
       const auto tiles = static_cast<uint32>(order.blocks * order.width(span) * kConfig.cluster);
       if (lane == 0)
         device::wait_until([&] { return ptx::load_acquire(args.done + span) == tiles; });
