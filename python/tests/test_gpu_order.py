@@ -49,7 +49,11 @@ def test_a_call_waits_for_its_stream_and_for_no_other(case):
     with torch.cuda.stream(other):  # PyTorch takes memory for it, which may wait
         want = case.layer(x, router_logits=logits)
     other.synchronize()
-    torch.cuda._sleep(CYCLES)  # of the default stream
+    # The default stream copies: a kernel there would keep an SM, and ours needs all of them.
+    pinned = torch.empty(2**28, dtype=torch.uint8, pin_memory=True)
+    target = torch.empty_like(pinned, device="cuda")
+    for _ in range(30):
+        target.copy_(pinned, non_blocking=True)
     late = x.clone()
     with torch.cuda.stream(other):
         early = case.layer(x, router_logits=logits)
