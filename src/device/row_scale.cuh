@@ -14,17 +14,15 @@ SWITCHYARD_BOTH constexpr uint32 row_exponent(uint32 bound) {
   return exponent < 253 ? exponent : 253;
 }
 
-#ifdef __CUDACC__
 constexpr uint32 kNoBound = 0x7f800000;
 
 /// What values of a row are multiplied by; NaN without a bound.
-__device__ inline float row_scale(uint32 bound) {
+SWITCHYARD_BOTH constexpr float row_scale(uint32 bound) {
   return bits_as<float>(bound < kNoBound ? row_exponent(bound) << 23 : ~0u);
 }
 /// And divided.
-__device__ inline float row_unit(uint32 bound) {
+SWITCHYARD_BOTH constexpr float row_unit(uint32 bound) {
   return bits_as<float>(bound < kNoBound ? (254 - row_exponent(bound)) << 23 : ~0u);
 }
-#endif
 
 }  // namespace switchyard::device
