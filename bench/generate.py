@@ -4,16 +4,19 @@
     bench/generate.py [--model qwen3-30b-a3b] [--layers N] [--batch 1 32] [--tokens 64]
                       [--formats own nvfp4] [--device cuda] [--append FILE]
 
-Prints one JSON line for every batch and kind of experts: tokens per second, the median of runs, and
-how many of the greedy tokens are those of transformers' experts. Packing costs more than a run, so
-a kind's runs stand together, between runs of transformers'. Where tokens part, `margin` is how much
-the first other token's logit lay below the best one's in transformers' run, in units of the spread
-of that step's logits: a difference within rounding has a margin near 0. Needs torch, transformers
-and the switchyard package.
+Prints one JSON line for every kind of experts and batch: tokens per second, the median of runs, and
+how many of the greedy tokens are those of transformers' experts ("transformers", which is
+grouped_mm). "batched_mm" is another implementation of transformers: what parts from it by rounding
+alone. transformers' own runs stand first and last. Where tokens part, `margin` is how much the first
+other token's logit lay below the best one's in transformers' run, and `noise` how far the two runs'
+logits of that step are apart (root mean square), both in units of the spread of the step's logits: a
+difference within rounding has a margin of a few times the noise. Needs torch, transformers and the
+switchyard package.
 """
 
 import argparse
 import datetime
+import gc
 import json
 import statistics
 import subprocess
@@ -25,7 +28,9 @@ import transformers
 
 import switchyard.transformers
 
-OWN = "grouped_mm"  # transformers' implementation for GPUs
+# transformers' implementations: the one for GPUs, and one to compare it with.
+THEIRS = {"transformers": "grouped_mm", "batched_mm": "batched_mm"}
+PROMPT = 8  # tokens: batched_mm copies the weights of every one of them
 # Sizes as published; the tokenizer's and everything that has no size stay out.
 MODELS = {
     "qwen3-30b-a3b": ("qwen3_moe", {
@@ -64,15 +69,22 @@ def make_model(name, layers, device):
     return model.eval()
 
 
-def use(model, kind):
-    """kind: "transformers", "own" (our experts in the model's type) or a weight format."""
+def use(model, kind, batches):
+    """Seconds to change the experts to a kind of THEIRS, "own" (our experts in the model's type) or
+    a weight format."""
     for module in model.modules():
         module.__dict__.pop("_switchyard_layer", None)  # frees what another kind had made
-    if kind == "transformers":
-        model.set_experts_implementation(OWN)
+    gc.collect()
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()  # ours are not of PyTorch's allocator
+    start = time.perf_counter()
+    if kind in THEIRS:
+        model.set_experts_implementation(THEIRS[kind])
     else:
         switchyard.transformers.configure(format=None if kind == "own" else kind)
+        switchyard.transformers.prepare(model, [n for b in batches for n in (b, b * PROMPT)])
         model.set_experts_implementation(switchyard.transformers.NAME)
+    return time.perf_counter() - start
 
 
 @torch.no_grad()
@@ -90,18 +102,20 @@ def generate(model, prompt, tokens):
     return out.sequences[:, prompt.shape[1] :], out.logits, seconds
 
 
-def parted(want, logits, got):
-    """(tokens until the sequences part, summed over the batch; margins where they do)."""
-    same, margins = 0, []
-    for row in range(want.shape[0]):
-        differs = (want[row] != got[row]).nonzero()
-        step = int(differs[0]) if len(differs) else want.shape[1]
+def parted(want, got):
+    """What `generate` gave twice: tokens until the sequences part, summed over the batch, and the
+    largest margin and noise where they do."""
+    same, margins, noises = 0, [0.0], [0.0]
+    for row in range(want[0].shape[0]):
+        differs = (want[0][row] != got[0][row]).nonzero()
+        step = int(differs[0]) if len(differs) else want[0].shape[1]
         same += step
         if len(differs):
-            scores = logits[step][row].float()
-            gap = scores[want[row, step]] - scores[got[row, step]]
+            scores, others = (outputs[1][step][row].float() for outputs in (want, got))
+            gap = scores[want[0][row, step]] - scores[got[0][row, step]]
             margins.append(float(gap / scores.std()))
-    return same, margins
+            noises.append(float((scores - others).square().mean().sqrt() / scores.std()))
+    return {"same_tokens": same, "margin": round(max(margins), 4), "noise": round(max(noises), 4)}
 
 
 def commit():
@@ -113,34 +127,29 @@ def rows(options):
     model = make_model(options.model, options.layers, options.device)
     gpu = options.device.startswith("cuda")
     machine = torch.cuda.get_device_name() if gpu else "CPU"
-    for batch in options.batch:
-        prompt = torch.randint(1, model.config.vocab_size, (batch, 16), device=options.device)
-        seconds, outputs = {}, {}
-        kinds = ["transformers", *options.formats]
-        for kind in kinds:
-            # Packing the weights is no part of a run, and they may not fit twice: a kind's runs
-            # stand between two of transformers'.
-            use(model, kind)
+    vocabulary = model.config.vocab_size
+    prompts = {
+        batch: torch.randint(1, vocabulary, (batch, PROMPT), device=options.device)
+        for batch in options.batch
+    }
+    wanted = {}
+    for kind in (*THEIRS, *options.formats, "transformers"):
+        making = use(model, kind, options.batch)
+        for batch, prompt in prompts.items():
             generate(model, prompt, 4)
-            outputs[kind] = generate(model, prompt, options.tokens)
-            seconds[kind] = [outputs[kind][2]]
-            for _ in range(options.runs - 1):
-                seconds[kind].append(generate(model, prompt, options.tokens)[2])
-            if kind != "transformers":
-                use(model, "transformers")
-                seconds["transformers"].append(generate(model, prompt, options.tokens)[2])
-        want, logits, _ = outputs["transformers"]
-        for kind in kinds:
-            same, margins = parted(want, logits, outputs[kind][0])
+            outputs = generate(model, prompt, options.tokens)
+            seconds = [outputs[2]]
+            while len(seconds) < options.runs:
+                seconds.append(generate(model, prompt, options.tokens)[2])
             yield {
-                "model": options.model, "layers": model.config.num_hidden_layers, "batch": batch,
-                "experts": kind, "tokens": options.tokens,
-                "tokens_per_second": batch * options.tokens / statistics.median(seconds[kind]),
-                "seconds": [round(s, 4) for s in seconds[kind]],
-                "same_tokens": same, "of": batch * options.tokens,
-                "margin": max(margins, default=0.0), "machine": machine,
+                "bench": "generate", "model": options.model,
+                "layers": model.config.num_hidden_layers, "batch": batch, "experts": kind,
+                "tokens_per_second": batch * options.tokens / statistics.median(seconds),
+                "seconds": [round(s, 4) for s in seconds], "of": batch * options.tokens,
+                **parted(wanted.setdefault(batch, outputs), outputs),
+                "making_seconds": round(making, 1), "machine": machine,
                 "torch": torch.__version__, "transformers": transformers.__version__,
-                "commit": commit(), "date": datetime.date.today().isoformat(),
+                "commit": options.commit or commit(), "date": datetime.date.today().isoformat(),
             }  # fmt: skip
 
 
@@ -156,6 +165,7 @@ def main():
     parser.add_argument("--formats", nargs="+", default=["own", "nvfp4"], metavar="FORMAT")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--append", metavar="FILE")
+    parser.add_argument("--commit", help="of the package; by default that of this folder")
     options = parser.parse_args()
     for row in rows(options):
         line = json.dumps(row)

@@ -12,6 +12,7 @@ config = MixtralConfig(
     num_attention_heads=4,
     num_key_value_heads=2,
     vocab_size=128,
+    eos_token_id=None,
 )
 with tempfile.TemporaryDirectory() as name:
     AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(name)

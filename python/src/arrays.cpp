@@ -44,28 +44,15 @@ SwitchyardTensor tensor_of(const NdArray& array) {
   return tensor;
 }
 
-bool is_torch(nb::handle object) {
-  static PyObject* known = nullptr;  // torch.Tensor, once it was seen; written under the GIL
-  const nb::handle type = object.type();
-  if (known != nullptr) return type.ptr() == known;
-  if (nb::cast<std::string_view>(type.attr("__name__")) != "Tensor" ||
-      nb::cast<std::string_view>(type.attr("__module__")) != "torch")
-    return false;
-  known = type.inc_ref().ptr();
-  return true;
-}
-
-nb::handle to_dlpack() {
-  static PyObject* const exporter =
-      nb::object(nb::module_::import_("torch.utils.dlpack").attr("to_dlpack")).release().ptr();
-  return exporter;
-}
-
 }  // namespace
 
 bool Array::import(nb::handle object, Access access) {
-  // torch's __dlpack__ is Python code and takes longer than the rest of a call.
-  if (is_torch(object)) return import(to_dlpack()(object), access);
+  exchange_ = exchange_of(object);
+  if (exchange_ != nullptr && exchange_->view(object.ptr(), &tensor_) == 0) {
+    viewed_ = nb::borrow(object);
+    return present_ = true;
+  }
+  PyErr_Clear();
   if (access == Access::write) {
     if (!nb::try_cast(object, writable_)) return false;
     tensor_ = tensor_of(writable_);
@@ -83,7 +70,7 @@ void Array::retype(std::string_view dtype) {
 
 Array::Array(nb::handle object, std::string_view what, Access access) {
   if (object.is_none() || import(object, access)) return;
-  // numpy does not export ml_dtypes' types, nor torch a tensor that needs a gradient.
+  // numpy does not export ml_dtypes' types, nor PyTorch every tensor that needs a gradient.
   const nb::tuple storage = nb::cast<nb::tuple>(
       nb::module_::import_("switchyard._arrays").attr("storage")(object, std::string(what)));
   if (!import(storage[0], access))

@@ -5,6 +5,7 @@
 
 #include <string_view>
 
+#include "python/src/exchange.h"
 #include "switchyard/c_api.h"
 
 namespace switchyard::python {
@@ -21,6 +22,8 @@ class Array {
   Array(nanobind::handle object, std::string_view what, std::string_view dtype);
 
   const SwitchyardTensor* get() const noexcept { return present_ ? &tensor_ : nullptr; }
+  /// What the array's framework offers; null for most.
+  const Exchange* exchange() const noexcept { return exchange_; }
 
  private:
   bool import(nanobind::handle object, Access access);
@@ -28,7 +31,9 @@ class Array {
 
   nanobind::ndarray<> writable_;
   nanobind::ndarray<nanobind::ro> readable_;
+  nanobind::object viewed_;  // of what exchange_ looked at
   SwitchyardTensor tensor_ = {};
+  const Exchange* exchange_ = nullptr;
   bool present_ = false;
 };
 

@@ -94,7 +94,12 @@ void bind_weights(nb::module_& m) {
           "set",
           [](Weights& self, const std::string& name, nb::object array, const std::string& dtype) {
             const Array from(array, name, dtype);
-            check(switchyard_weights_set(self.get(), name.c_str(), from.get()));
+            int status = SWITCHYARD_OK;
+            {
+              const nb::gil_scoped_release release;
+              status = switchyard_weights_set(self.get(), name.c_str(), from.get());
+            }
+            check(status);
           },
           "name"_a, "array"_a, "dtype"_a = "")
       .def(

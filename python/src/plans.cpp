@@ -1,14 +1,19 @@
 // Layers, plans and their calls.
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 
+#include <cstdint>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "python/src/arrays.h"
+#include "python/src/exchange.h"
 #include "python/src/handles.h"
 
 namespace nb = nanobind;
@@ -17,18 +22,33 @@ using namespace nb::literals;
 namespace switchyard::python {
 namespace {
 
-/// The arrays of one call, kept alive while it runs.
+/// The arrays of one call, in the order of kSlots, kept alive while it runs.
 class Call {
  public:
-  explicit Call(const nb::kwargs& arrays) {
-    for (const auto& [key, value] : arrays) set(nb::cast<std::string_view>(key), value);
+  explicit Call(const nb::args& arrays) {
+    if (arrays.size() != std::size(kSlots))
+      raise_invalid("[python] a call has 11 arrays or Nones.");
+    for (std::size_t i = 0; i < std::size(kSlots); ++i)
+      if (!arrays[i].is_none()) arrays_[i] = Array(arrays[i], kSlots[i].name, kSlots[i].access);
   }
+
   const SwitchyardCall* get() noexcept {
-    SwitchyardCall call = {};
-    call.struct_size = sizeof call;
-    for (const Slot& slot : kSlots) call.*slot.field = arrays_[index(slot)].get();
-    call_ = call;
+    call_.struct_size = sizeof call_;
+    for (std::size_t i = 0; i < std::size(kSlots); ++i)
+      if (arrays_[i].get() != nullptr) call_.*kSlots[i].field = arrays_[i].get();
     return &call_;
+  }
+
+  /// The workspace, from the tokens' framework, if there is none; and that framework's stream.
+  void* complete(std::size_t workspace_bytes) {
+    const Array& tokens = arrays_[0];
+    if (tokens.exchange() == nullptr)
+      raise_invalid("[python] tokens: expected a torch.Tensor where no stream is given.");
+    if (arrays_[kWorkspace].get() == nullptr) {
+      workspace_ = allocate(*tokens.exchange(), *tokens.get(), workspace_bytes);
+      call_.workspace = &workspace_->tensor;
+    }
+    return current_stream(*tokens.exchange(), *tokens.get());
   }
 
  private:
@@ -50,20 +70,19 @@ class Call {
       {"token_count", &SwitchyardCall::token_count, Access::read},
       {"counters", &SwitchyardCall::counters, Access::write},
   };
-  static std::size_t index(const Slot& slot) { return static_cast<std::size_t>(&slot - kSlots); }
-
-  void set(std::string_view name, nb::handle array) {
-    for (const Slot& slot : kSlots)
-      if (slot.name == name) {
-        arrays_[index(slot)] = Array(array, name, slot.access);
-        return;
-      }
-    raise_invalid("[python] '" + std::string(name) + "': not an array of a call.");
-  }
+  static constexpr std::size_t kWorkspace = 8;
 
   Array arrays_[std::size(kSlots)];
+  OwnedTensor workspace_{nullptr, nullptr};
   SwitchyardCall call_ = {};
 };
+
+std::size_t workspace_bytes(const Plan& plan) {
+  int tokens = 0;
+  std::size_t bytes = 0;
+  check(switchyard_plan_info(plan.get(), &tokens, &bytes));
+  return bytes;
+}
 
 void bind_layer(nb::module_& m) {
   nb::class_<Layer>(m, "Layer")
@@ -106,16 +125,10 @@ void bind_plan(nb::module_& m) {
                      check(switchyard_plan_info(self.get(), &tokens, &bytes));
                      return tokens;
                    })
-      .def_prop_ro("workspace_bytes",
-                   [](const Plan& self) {
-                     int tokens = 0;
-                     std::size_t bytes = 0;
-                     check(switchyard_plan_info(self.get(), &tokens, &bytes));
-                     return bytes;
-                   })
+      .def_prop_ro("workspace_bytes", &workspace_bytes)
       .def("explain", [](const Plan& self) { return text_of(switchyard_plan_explain, self.get()); })
       .def("run",
-           [](const Plan& self, const nb::kwargs& arrays) {
+           [](const Plan& self, const nb::args& arrays) {
              Call call(arrays);
              std::int64_t counters[3] = {};
              int status = SWITCHYARD_OK;
@@ -126,10 +139,13 @@ void bind_plan(nb::module_& m) {
              check(status);
              return nb::make_tuple(counters[0], counters[1], counters[2]);
            })
-      .def("enqueue", [](const Plan& self, std::uintptr_t stream, const nb::kwargs& arrays) {
-        Call call(arrays);
-        check(switchyard_plan_enqueue(self.get(), call.get(), reinterpret_cast<void*>(stream)));
-      });
+      .def("enqueue",
+           [](const Plan& self, std::optional<std::uintptr_t> stream, const nb::args& arrays) {
+             Call call(arrays);
+             void* const on =
+                 stream ? reinterpret_cast<void*>(*stream) : call.complete(workspace_bytes(self));
+             check(switchyard_plan_enqueue(self.get(), call.get(), on));
+           });
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ def is_jax(x: Array) -> bool:
 def on_gpu(x: Array) -> bool:
     """Whether `x` lies in a GPU's memory."""
     if is_torch(x):
-        return x.device.type == "cuda"
+        return x.is_cuda
     return is_cupy(x)
 
 
@@ -82,17 +82,15 @@ def empty_like(x: Array, shape: tuple[int, ...], dtype: str | None = None) -> Ar
     """An array of the same framework and device, uninitialised; `dtype` if it is another one. Of
     numpy for JAX, whose arrays are never written: `returned` turns it into one."""
     if is_torch(x):
-        torch = sys.modules["torch"]
-        dtype = getattr(torch, dtype) if dtype else x.dtype
-        return torch.empty(shape, dtype=dtype, device=x.device)
+        return x.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype) if dtype else None)
     if is_cupy(x):
         return sys.modules["cupy"].empty(shape, dtype or x.dtype)
     return np.empty(shape, dtype or getattr(x, "dtype", None))
 
 
 def returned(x: Array, out: np.ndarray) -> Array:
-    """`out`, made by `empty_like(x)`, as an array of x's framework."""
-    return sys.modules["jax"].numpy.asarray(out) if is_jax(x) else out
+    """`out`, made by `empty_like(x)`, as an array of x's framework, where x lies."""
+    return sys.modules["jax"].device_put(out, x.sharding) if is_jax(x) else out
 
 
 def aligned(nbytes: int, alignment: int = 64) -> np.ndarray:
@@ -103,12 +101,8 @@ def aligned(nbytes: int, alignment: int = 64) -> np.ndarray:
 
 
 def current_stream(x: Array) -> int:
-    """The stream that work on `x` is enqueued on: a cudaStream_t."""
-    if is_torch(x):
-        return sys.modules["torch"].cuda.current_stream(x.device).cuda_stream
-    if is_cupy(x):
-        return sys.modules["cupy"].cuda.get_current_stream().ptr
-    return 0
+    """The stream that work on `x`, an array of CuPy, is enqueued on: a cudaStream_t."""
+    return sys.modules["cupy"].cuda.get_current_stream().ptr
 
 
 def with_type(array: np.ndarray, name: str) -> np.ndarray:

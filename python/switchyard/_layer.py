@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._arrays import Array, aligned, current_stream, empty_like, on_gpu, returned
+from ._arrays import Array, aligned, current_stream, empty_like, is_torch, on_gpu, returned
 from ._errors import InvalidArgument
 from ._experts import Experts
 
@@ -136,41 +136,39 @@ class Plan:
         made = out is None
         if made:
             out = empty_like(x, getattr(x, "shape", ()))
-        arrays = {
-            "tokens": x, "router_logits": router_logits, "expert_ids": expert_ids,
-            "expert_weights": expert_weights, "input_ids": input_ids, "out": out,
-            "chosen_ids": chosen_ids, "chosen_weights": chosen_weights,
-        }  # fmt: skip
         if self._gpu and on_gpu(x):
-            if workspace is None:
-                workspace = empty_like(x, (self.workspace_bytes,), "uint8")
-            if stream is None:
-                stream = current_stream(x)
+            if not is_torch(x):  # of PyTorch the extension takes them itself
+                if workspace is None:
+                    workspace = empty_like(x, (self.workspace_bytes,), "uint8")
+                if stream is None:
+                    stream = current_stream(x)
             self._core.enqueue(
-                stream, **arrays, counters=counters, token_count=token_count, workspace=workspace
-            )
+                stream, x, router_logits, expert_ids, expert_weights, input_ids, out, chosen_ids,
+                chosen_weights, workspace, token_count, counters,
+            )  # fmt: skip
             return out
         if token_count is not None:
             raise InvalidArgument(
                 "[moe.run] token_count: expected none, it is for arrays on a GPU."
             )
-        self._run(arrays, workspace, counters)
-        return returned(x, out) if made else out
-
-    def _run(
-        self, arrays: dict[str, Array], workspace: Array | None, counters: Array | None
-    ) -> None:
         space = workspace
         if space is None and not self._gpu:
-            try:
-                space = self._spare.pop()
-            except IndexError:
-                space = aligned(self.workspace_bytes)
-        counted = self._core.run(**arrays, workspace=space)
+            space = self._workspace()
+        counted = self._core.run(
+            x, router_logits, expert_ids, expert_weights, input_ids, out, chosen_ids,
+            chosen_weights, space, None, None,
+        )  # fmt: skip
         if workspace is None and space is not None:
             self._spare.append(space)
         if counters is not None:
             counters += np.asarray(counted)
+        return returned(x, out) if made else out
+
+    def _workspace(self) -> np.ndarray:
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return aligned(self.workspace_bytes)
 
 
 class MoELayer:

@@ -18,20 +18,22 @@ import torch
 from ._errors import InvalidArgument, Unsupported
 from ._layer import MoELayer
 
-_layers: weakref.WeakValueDictionary[int, MoELayer] = weakref.WeakValueDictionary()
+_layers: dict[int, weakref.ref[MoELayer]] = {}  # read faster than a WeakValueDictionary
 _numbers = itertools.count(1)
 
 
 def register(layer: MoELayer) -> int:
     """The number of `layer` for the operators. It ends with the layer."""
     if layer._torch_number == 0:
-        layer._torch_number = next(_numbers)
-        _layers[layer._torch_number] = layer
+        number = layer._torch_number = next(_numbers)
+        _layers[number] = weakref.ref(layer)
+        weakref.finalize(layer, _layers.pop, number)
     return layer._torch_number
 
 
 def _layer(number: int) -> MoELayer:
-    layer = _layers.get(number)
+    reference = _layers.get(number)
+    layer = reference() if reference is not None else None
     if layer is None:
         raise InvalidArgument(
             f"[torch] layer: expected the number of a layer that lives, got {number}. Keep the "
@@ -49,53 +51,85 @@ _library.define(f"moe({_ARRAYS}) -> Tensor", tags=(torch.Tag.needs_exact_strides
 _library.define(f"moe_out({_ARRAYS}, Tensor(a!) out) -> ()", tags=(torch.Tag.needs_exact_strides,))
 
 
-def _contiguous(x: torch.Tensor | None, dtype: torch.dtype | None = None) -> torch.Tensor | None:
-    if x is None:
-        return None
-    if dtype is not None and x.dtype is not dtype:
-        x = x.to(dtype)
-    return x if x.is_contiguous() else x.contiguous()
-
-
 def _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out) -> None:
-    _layer(layer)(
-        _contiguous(x),
-        router_logits=_contiguous(router_logits),
-        expert_ids=_contiguous(expert_ids, torch.int32),
-        expert_weights=_contiguous(expert_weights, torch.float32),
-        input_ids=_contiguous(input_ids),
-        out=out,
-    )
+    layer = _layer(layer)
+    # In line: calls of Python functions show in an operator's time.
+    if not x.is_contiguous():
+        x = x.contiguous()
+    if router_logits is not None and not router_logits.is_contiguous():
+        router_logits = router_logits.contiguous()
+    if expert_ids is not None and not (
+        expert_ids.dtype is torch.int32 and expert_ids.is_contiguous()
+    ):
+        expert_ids = expert_ids.to(torch.int32).contiguous()
+    if expert_weights is not None and not (
+        expert_weights.dtype is torch.float32 and expert_weights.is_contiguous()
+    ):
+        expert_weights = expert_weights.to(torch.float32).contiguous()
+    if input_ids is not None:
+        input_ids = input_ids.contiguous()
+    shape = x.shape
+    if layer._gpu and x.is_cuda and len(shape) == 2:  # Plan.__call__, without its questions
+        layer.plan_for(shape[0])._core.enqueue(
+            None, x, router_logits, expert_ids, expert_weights, input_ids, out, None, None, None,
+            None, None,
+        )  # fmt: skip
+        return
+    layer(
+        x, router_logits=router_logits, expert_ids=expert_ids, expert_weights=expert_weights,
+        input_ids=input_ids, out=out,
+    )  # fmt: skip
+
+
+def _wants_gradient(arrays) -> bool:
+    return torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
 
 
 def _moe(layer, x, router_logits, expert_ids, expert_weights, input_ids) -> torch.Tensor:
+    if torch.is_grad_enabled():
+        arrays = (x, router_logits, expert_ids, expert_weights, input_ids)
+        if _wants_gradient(arrays):
+            return _NoGradient.apply(layer, *arrays)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out)
     return out
 
 
+_NO_GRADIENT = (
+    "there is no gradient of switchyard::moe. Call it under torch.no_grad(), or train with PyTorch's "
+    "own experts."
+)
+
+
+class _NoGradient(torch.autograd.Function):
+    """The forward of a call whose backward is refused."""
+
+    @staticmethod
+    def forward(ctx, *arguments):
+        return _moe(*arguments)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        raise Unsupported(f"[torch] backward: {_NO_GRADIENT}")
+
+
 _library.impl("moe", _moe, "CompositeExplicitAutograd")
 _library.impl("moe_out", _moe_out, "CompositeExplicitAutograd")
+# Not register_autograd: its Python costs every call more than the rest of ours.
+_library.impl("moe", torch.library.fallthrough_kernel, "Autograd")
 
 
 @torch.library.register_fake("switchyard::moe", lib=_library)
 def _(layer, x, router_logits, expert_ids, expert_weights, input_ids):
+    # A compiled graph has no _NoGradient: it would take the gradient for zero.
+    if _wants_gradient((x, router_logits, expert_ids, expert_weights, input_ids)):
+        raise Unsupported(f"[torch] compile: {_NO_GRADIENT}")
     return x.new_empty(x.shape)
 
 
 @torch.library.register_fake("switchyard::moe_out", lib=_library)
 def _(layer, x, router_logits, expert_ids, expert_weights, input_ids, out):
     return None
-
-
-def _no_gradient(ctx, gradient):
-    raise Unsupported(
-        "[torch] backward: there is no gradient of switchyard::moe. Call it under "
-        "torch.no_grad(), or train with PyTorch's own experts."
-    )
-
-
-torch.library.register_autograd("switchyard::moe", _no_gradient, lib=_library)
 
 
 class MoE(torch.nn.Module):

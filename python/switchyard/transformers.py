@@ -4,14 +4,16 @@
     >>> model = AutoModelForCausalLM.from_pretrained(name, experts_implementation="switchyard")
 
 The model's own router chooses; our layer runs the experts. Each layer copies its experts on the
-first call, and again if they moved or changed. `configure` quantises them on the way and may free
-the model's own. Inference only: no gradient flows through the experts. Call a model once before
-`torch.compile`.
+first call, and again if they moved or changed; `prepare` does it for all at once. `configure`
+quantises them on the way and may free the model's own. Inference only: no gradient flows through
+the experts. Prepare a model, or call it once, before `torch.compile`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -32,6 +34,7 @@ class _Options:
 
 
 _options = _Options()
+_COPIES_AT_ONCE = 4  # each has its experts in host memory once or twice
 
 
 def configure(*, format: str | None = None, free_weights: bool = False) -> None:
@@ -111,7 +114,7 @@ def _order(module: torch.nn.Module) -> Order:
 
 def make_layer(module: torch.nn.Module, top_k: int, format: str | None = None) -> MoELayer:
     """A layer of the experts of a transformers module, on its device."""
-    if module.has_post_expert_norm:
+    if getattr(module, "has_post_expert_norm", False):  # not every transformers 5 has it
         raise _declined(module, "it normalises after each expert")
     activation = _activation_of(module)
     gate_up, down = _matrices(module)
@@ -162,16 +165,33 @@ def _layer_of(module: torch.nn.Module, top_k: int) -> MoELayer:
     return made[0]
 
 
+def prepare(model: torch.nn.Module, tokens: Iterable[int] = (1, 16, 128)) -> None:
+    """Makes the layers of a model that is in its place, a few at once, and plans them for batches
+    of these sizes: a call that finds no plan for its tokens makes one, and a smaller call then runs
+    with that one, however large."""
+    plans = sorted(set(tokens))
+
+    def make(module: torch.nn.Module) -> None:
+        layer = _layer_of(module, module.config.num_experts_per_tok)
+        for count in plans:
+            layer.plan(count)
+
+    experts = [module for module in model.modules() if hasattr(module, "is_concatenated")]
+    for module in experts[:1]:  # compiles what the others load
+        make(module)
+    with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+        list(pool.map(make, experts[1:]))
+
+
 def experts_forward(
     self: torch.nn.Module,
     hidden_states: torch.Tensor,
     top_k_index: torch.Tensor,
     top_k_weights: torch.Tensor,
 ) -> torch.Tensor:
-    """What transformers calls: hidden_states [T, H], top_k_index and top_k_weights [T, K]."""
+    """What transformers calls: hidden_states [T, H], top_k_index and top_k_weights [T, K]. Ids of
+    other ranks' experts are num_experts, which the layer leaves out like all that it has not."""
     number = switchyard_torch.register(_layer_of(self, top_k_index.shape[-1]))
-    if self._is_expert_parallel:  # ids of other ranks' experts are num_experts
-        top_k_index = top_k_index.masked_fill(top_k_index >= self.num_experts, -1)
     return torch.ops.switchyard.moe(number, hidden_states, None, top_k_index, top_k_weights, None)
 
 

@@ -10,11 +10,18 @@ def layer(case):
     return MoELayer(Experts.quantize(case.gate_up, case.down, "nvfp4"), top_k=2)
 
 
-def test_jax(layer, case):
-    jnp = pytest.importorskip("jax.numpy")
+@pytest.fixture
+def jnp():
+    """jax.numpy on a CPU, JAX's default or not."""
+    jax = pytest.importorskip("jax")
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield jax.numpy
+
+
+def test_jax(layer, case, jnp):
     want = layer(case.x, router_logits=case.logits)
     out = layer(jnp.asarray(case.x), router_logits=jnp.asarray(case.logits))
-    assert type(out) is type(jnp.zeros(1))
+    assert type(out) is type(jnp.zeros(1)) and out.device == jnp.zeros(1).device
     np.testing.assert_array_equal(np.asarray(out), want)
     half = jnp.asarray(case.x, jnp.bfloat16)
     out = layer(half, router_logits=jnp.asarray(case.logits, jnp.bfloat16))

@@ -123,3 +123,41 @@ def test_no_gradient_is_said(layer, batch):
     out = moe(layer, x.requires_grad_(), router_logits=logits)
     with pytest.raises(Unsupported, match="no gradient of switchyard::moe"):
         out.sum().backward()
+
+
+def test_a_compiled_model_takes_no_gradient_for_zero(layer, batch):
+    x, logits = batch
+    module = switchyard.torch.MoE(layer)
+    compiled = torch.compile(
+        lambda x: x + module(x * 1.0, router_logits=logits), fullgraph=True, backend="aot_eager"
+    )
+    with pytest.raises(Exception, match="no gradient of switchyard::moe"):
+        compiled(x.clone().requires_grad_())
+    with torch.no_grad():
+        want = x + module(x, router_logits=logits)
+        torch.testing.assert_close(compiled(x.clone().requires_grad_()), want)
+
+
+def test_what_a_gpu_is_given(layer, batch, monkeypatch):
+    """Without a GPU: a layer on a CPU refuses a call that is enqueued once it took the arguments."""
+    x, logits = batch
+    plan = layer.plan(8)
+    monkeypatch.setattr("switchyard._layer.on_gpu", lambda x: True)
+    monkeypatch.setattr(plan, "_gpu", True)
+    out, ids = torch.empty_like(x), torch.zeros(5, 2, dtype=torch.int32)
+    workspace = torch.empty(plan.workspace_bytes, dtype=torch.uint8)
+    for arrays in (
+        {"router_logits": logits},
+        {"router_logits": logits, "out": out, "workspace": workspace},
+        {"router_logits": logits, "out": out, "workspace": workspace, "stream": 0},
+        {"expert_ids": ids, "expert_weights": torch.ones(5, 2), "chosen_ids": ids.clone()},
+        {"router_logits": logits, "token_count": ids[0, :1], "counters": torch.zeros(3).long()},
+    ):
+        for tokens in (x, torch.nn.Parameter(x), x.clone().requires_grad_()):
+            with pytest.raises(InvalidArgument, match="expected a layer on a GPU, got one on cpu"):
+                plan(tokens, **arrays)
+    host = {"router_logits": logits.numpy(), "out": out.numpy(), "workspace": workspace.numpy()}
+    with pytest.raises(InvalidArgument, match="expected a layer on a GPU, got one on cpu"):
+        plan(x.numpy(), **host, stream=2**47)
+    with pytest.raises(InvalidArgument, match="out: expected an array"):
+        plan(x, router_logits=logits, out="out")

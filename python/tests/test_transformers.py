@@ -7,6 +7,7 @@ transformers = pytest.importorskip("transformers")
 import switchyard.transformers
 from switchyard import Unsupported
 
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 SMALL = {
     "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "vocab_size": 128, "max_position_embeddings": 256, "pad_token_id": 0, "head_dim": 16,
@@ -48,7 +49,7 @@ def default_options():
 @torch.no_grad()
 def logits_of(model, implementation):
     model.set_experts_implementation(implementation)
-    return model(torch.arange(24).view(2, 12) % 128).logits
+    return model(torch.arange(24, device=model.device).view(2, 12) % 128).logits
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -62,14 +63,16 @@ def test_same_logits_as_transformers_own(family):
 
 
 def experts_of(model):
-    return [module for module in model.modules() if hasattr(module, "_is_expert_parallel")]
+    return [module for module in model.modules() if hasattr(module, "is_concatenated")]
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("family", MODELS)
-def test_bf16_is_as_near_to_the_truth_as_transformers(family):
+def test_bf16_is_as_near_to_the_truth_as_transformers(family, device):
     """Layer by layer on the same inputs: a whole model may choose another expert for a token."""
-    model, exact = model_of(family, torch.bfloat16), model_of(family, torch.bfloat16).double()
+    model = model_of(family, torch.bfloat16).to(device)
+    exact = model_of(family, torch.bfloat16).to(device).double()
     calls = []
     for module in experts_of(model):
         module.register_forward_hook(lambda module, inputs, output: calls.append((inputs, output)))
@@ -98,15 +101,16 @@ def test_generates_the_same_tokens(family):
     assert torch.equal(tokens["eager"], tokens["switchyard"])
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("format", ["mxfp4", "nvfp4"])
-def test_quantised_on_load_and_freed(tmp_path, format):
-    model = model_of("qwen3_moe", torch.bfloat16)
+def test_quantised_on_load_and_freed(tmp_path, format, device):
+    model = model_of("qwen3_moe", torch.bfloat16).to(device)
     want = logits_of(model, "eager").float()
     model.save_pretrained(tmp_path)
     switchyard.transformers.configure(format=format, free_weights=True)
     loaded = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path, experts_implementation="switchyard", dtype=torch.bfloat16
-    )
+    ).to(device)
     got = logits_of(loaded, "switchyard").float()
     experts = loaded.model.layers[0].mlp.experts
     assert experts.gate_up_proj.numel() == 0
@@ -126,6 +130,18 @@ def test_weights_that_change_are_copied_again():
     )
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("family", MODELS)
+def test_prepared_models_have_their_layers_and_plans(family, device):
+    model = model_of(family, torch.bfloat16).to(device)
+    switchyard.transformers.prepare(model, tokens=(4, 32))
+    layers = [module.__dict__["_switchyard_layer"][0] for module in experts_of(model)]
+    logits_of(model, "switchyard")
+    assert layers == [module.__dict__["_switchyard_layer"][0] for module in experts_of(model)]
+    assert [plan.max_tokens for layer in layers for plan in layer._plans] == [4, 32] * len(layers)
+
+
 def test_what_we_cannot_run_says_so():
     module = model_of("mixtral").model.layers[0].mlp.experts
     module.has_post_expert_norm = True
@@ -134,11 +150,12 @@ def test_what_we_cannot_run_says_so():
 
 
 @torch.no_grad()
-def test_compiles_as_one_graph():
-    model = model_of("qwen3_moe")
+@pytest.mark.parametrize("device", DEVICES)
+def test_compiles_as_one_graph(device):
+    model = model_of("qwen3_moe", torch.bfloat16).to(device)
     logits_of(model, "switchyard")
     block = model.model.layers[0].mlp
-    x = torch.randn(1, 6, SMALL["hidden_size"])
+    x = torch.randn(1, 6, SMALL["hidden_size"], device=device, dtype=torch.bfloat16)
     want = block(x)
     compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), want)

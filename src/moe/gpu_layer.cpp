@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "cuda/driver.h"
 #include "ops/repack/fp4.cuh"
 #include "ops/repack/upload.h"
 
@@ -280,6 +281,14 @@ GpuLayer::GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordin
   if (weights.hash_table) vocabulary = static_cast<int>(weights.hash_table.shape()[0]);
   shared_gate = upload.tensor(weights.shared_gate);
   expert_map = upload.bytes(config.expert_map.data(), config.expert_map.size() * sizeof(int));
+}
+
+GpuLayer::~GpuLayer() {
+  try {
+    const cuda::Current current(context_);
+    cuda::driver().cuCtxSynchronize();  // nobody promises that freeing and unloading wait
+  } catch (const Error&) {              // the driver is shutting down
+  }
 }
 
 }  // namespace switchyard::moe

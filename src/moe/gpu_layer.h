@@ -37,6 +37,7 @@ class GpuLayer {
  public:
   /// Throws Unsupported, with the reason, if the GPU or the layer is not served.
   GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordinal);
+  ~GpuLayer();  ///< waits for the device, whose queues may hold calls of the layer
 
   const GpuShape& shape() const noexcept { return shape_; }
   const cuda::Context& context() const noexcept { return context_; }

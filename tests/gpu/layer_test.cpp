@@ -89,7 +89,8 @@ INSTANTIATE_TEST_SUITE_P(
         "moe t7 h128 i64 e8 k8 bf16 swiglu softmax routing_load=hot",
         "moe t13 h256 i64 e300 k8 bf16 swiglu sigmoid_bias shared=128",
         "moe t16 h128 i64 e64 k6 bf16 swiglu deepseek_v2 groups=8 topk_groups=3",
-        "moe t16 h64 i64 e1000 k22 bf16 relu2 sigmoid_bias"));
+        "moe t16 h64 i64 e1000 k22 bf16 relu2 sigmoid_bias",
+        "moe t40 h128 i64 e16 k4 bf16 swiglu softmax_bias"));
 
 /// Batches that one launch serves, of the small kernel, and of the large one.
 constexpr const char* kSmallAndLarge[] = {
