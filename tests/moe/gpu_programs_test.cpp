@@ -65,7 +65,7 @@ struct TimedCompiler {
 
 TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
   if (jit::nvrtc().declines) GTEST_SKIP() << *jit::nvrtc().declines;
-  constexpr double kAim = 0.5;  // seconds of one core for a kernel
+  constexpr double kAim = 0.5;   // seconds of one core for a kernel
   constexpr double kBound = 15;  // what fails: shared machines are slow at times
   const std::vector<jit::Program> programs = preset_programs();
   ASSERT_GT(programs.size(), 10U);
