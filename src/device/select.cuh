@@ -125,18 +125,20 @@ struct Selector {
       const bool known = e < router.experts && z == z;
       score[j] = known ? score_of<kSelect.score>(z) : minus_infinity();
       // Without a bias by the logit: scores saturate. Sums over a group are of scores.
-      key[j] = known ? order_key(z) : 0;
+      key[j] = known ? order_key(router.correction ? score[j] + bias[j] : z) : 0;
       if constexpr (kSelect.groups > 1)
         if (e < router.experts) ranked[e] = known ? score[j] + bias[j] : minus_infinity();
     }
     if (reports && not_numbers > 0)
       atomicAdd(router.counters + 2, static_cast<unsigned long long>(not_numbers));
     float scale = 1;
-    if constexpr (kSelect.score == Score::softmax) scale = exponentials(score);
-    if (router.correction) {
+    if constexpr (kSelect.score == Score::softmax) {
+      scale = exponentials(score);
+      if (router.correction) {
 #pragma unroll
-      for (int j = 0; j < kPerLane; ++j)
-        if (key[j] != 0) key[j] = order_key(scale * score[j] + bias[j]);
+        for (int j = 0; j < kPerLane; ++j)
+          if (key[j] != 0) key[j] = order_key(scale * score[j] + bias[j]);
+      }
     }
     if constexpr (kSelect.groups > 1) keep_groups(key);
     id = router.hash_table ? by_table(token) : by_rank(key);

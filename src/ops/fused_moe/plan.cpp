@@ -128,7 +128,7 @@ double expected_cost(const Problem& p, const Config& c) {
   double slower = c.block <= 32 ? 1.02 : 1.06;
   if (c.weights != Weights::half) {
     const double decode = c.ctas == 2 ? 1.3 : 1.9;
-    const double columns = 1 + 0.15 * (c.block / 8 - 1);
+    const double columns = 1 + 0.15 * (c.block / 8.0 - 1);
     const double ring = (c.depth == 4 ? 1 : 1.06) * (c.stages * c.depth * c.ctas < 16 ? 1.1 : 1);
     slower = decode * columns * ring;
   }
