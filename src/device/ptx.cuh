@@ -1,5 +1,6 @@
 // Every asm statement of the library. One function an instruction, named for what it does; PTX ISA
-// sections in brackets. Shared-memory addresses are 32-bit (`smem_u32`).
+// sections in brackets. All in one file, however long: nobody looks for asm elsewhere.
+// Shared-memory addresses are 32-bit (`smem_u32`).
 #pragma once
 
 #include "device/half.cuh"
@@ -198,11 +199,6 @@ __device__ inline void reduce_max(uint32* address, uint32 value) {
 }
 __device__ inline void reduce_add(uint64* address, uint64 value) {
   asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
-}
-__device__ inline void reduce_add(float* address, float first, float second) {
-  asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(address), "f"(first),
-               "f"(second)
-               : "memory");
 }
 
 __device__ inline void bar_sync(uint32 id, uint32 threads) {

@@ -123,10 +123,7 @@ double expected_cost(const GpuProblem& p, const GpuConfigs& configs) {
 std::string to_string(const Config& c) {
   return fmt::format("sm90 {} block {} narrow {} cluster {} groups {} stages {}{}",
                      c.phase == Phase::fc1 ? "fc1" : "fc2", c.block, c.narrow, c.cluster, c.groups,
-                     c.stages,
-                     c.sum == Sum::exact  ? ""
-                     : c.sum == Sum::none ? " rows"
-                                          : " atomic");
+                     c.stages, c.sum == Sum::none ? " rows" : "");
 }
 
 jit::Program program(const Config& c, int sm) {

@@ -49,9 +49,8 @@ enum class Phase : int { fc1, fc2 };
 
 /// How FC2 adds a token's rows up.
 enum class Sum : int {
-  exact,   ///< integers: any order of additions gives the same bits
-  atomic,  ///< f32, in the order of arrival
-  none,    ///< it stores them (device/row_scale.cuh), ops/finalize adds them up
+  exact,  ///< integers: any order of additions gives the same bits
+  none,   ///< it stores them (device/row_scale.cuh), ops/finalize adds them up
 };
 
 /// What the plan chooses and the kernel is compiled for.

@@ -77,7 +77,6 @@ struct Storer {
   /// The power of two that is at least bound / 2^30, from 2^-96 on; NaN if the bound is not finite:
   /// so are the token's outputs then.
   __device__ static float unit_of(float bound) {
-    if constexpr (kConfig.sum == Sum::atomic) return 1;
     const int exponent = static_cast<int>(bits_as<uint32>(bound) >> 23);
     if (exponent >= 255) return bits_as<float>(0x7fffffffu);
     return bits_as<float>(static_cast<uint32>(max(exponent - 29, 127 - 96)) << 23);
@@ -91,7 +90,7 @@ struct Storer {
   /// h + 1, h + 8 and h + 9 of a token's first kRows, then of its next.
   __device__ void store(int wide, uint32* wide_sums) const {
     constexpr int kParts = kConfig.groups;
-    constexpr int kDeep = kParts == 2 ? 10 : 8;  // loads of a lane that are under way at once
+    constexpr int kDeep = 5 * kParts;  // loads of a lane that are under way at once
     uint4* sums = reinterpret_cast<uint4*>(wide_sums) + begin * (kConfig.wide_rows() / 4) + lane;
     const float* units = args.unit + begin;
     const int h = wide * kConfig.wide_rows() + lane / 4 * 16 + lane % 4 * 2;
@@ -121,11 +120,9 @@ struct Storer {
     }
   }
   __device__ static float low(uint32 word, float unit) {
-    if constexpr (kConfig.sum == Sum::atomic) return bits_as<float>(word);
     return static_cast<float>(static_cast<int>(word)) * unit;
   }
   __device__ static float high(uint32 low_word, uint32 word, float unit) {
-    if constexpr (kConfig.sum == Sum::atomic) return bits_as<float>(word);
     return static_cast<float>(static_cast<int>(word + (low_word >> 31))) * unit;
   }
   __device__ static void store(uint16* to, float first, float second) {
