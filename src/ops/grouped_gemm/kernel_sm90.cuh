@@ -11,8 +11,8 @@
 //          the tensor cores are in the next ones
 //   limit  tensor cores; memory when experts have few tokens
 //
-// Longer than other files: a consumer's products and its three ends have the accumulators' layout in
-// common.
+// Longer than other files: a consumer's products and its three ends have the accumulators' layout
+// in common.
 #pragma once
 
 #include "device/fp4.cuh"
