@@ -30,9 +30,10 @@ def text(row):
 
 def layers(rows):
     def name(row):
+        format = f", {row['format']}" if row["format"] != "bf16" else ""
         peer = f", {row['variant']}" if row["peer"] else ""
         load = f", {row['routing_load']}" if row["routing_load"] != "random" else ""
-        return row["preset"] + load + peer
+        return row["preset"] + format + load + peer
 
     rows = [row for row in rows if row["preset"]]
     chosen = {(name(row), row["m"]): row for row in rows}

@@ -8,6 +8,9 @@ add_test(NAME docs COMMAND Python3::Interpreter tools/check_docs.py
 add_test(NAME cli COMMAND Python3::Interpreter tests/cli/cli_test.py
   $<TARGET_FILE:switchyard_cli> WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 
+add_test(NAME report COMMAND Python3::Interpreter tests/cli/report_test.py
+  $<TARGET_FILE:switchyard_cli> WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+
 # A sanitized library needs the sanitizer in its users too, which is not what users do.
 if(NOT SWITCHYARD_SANITIZE)
   add_test(NAME consumer COMMAND ${CMAKE_COMMAND}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Checks that the documentation says what the tree does.
 
-  * a fenced block after `<!-- examples/FILE.cpp: REGION -->` equals the lines of that file between
-    `// [REGION]` and the next `// [REGION]`, without their common indent;
+  * a fenced block after `<!-- examples/FILE: REGION -->` equals the lines of that file between
+    `// [REGION]` (`# [REGION]` in Python) and the next one, without their common indent;
   * every `./run WORD` and `switchyard COMMAND --option` in a fenced block exists (the options are
     looked up in `--help` of the program given with --switchyard);
   * every relative link leads to a file, and its #anchor to a heading.
@@ -29,15 +29,15 @@ def region(mark):
     source = ROOT / path
     if not source.is_file():
         return None
-    parts = re.split(rf"^ *// \[{re.escape(name)}\]\n", source.read_text(), flags=re.MULTILINE)
+    parts = re.split(rf"^ *(?://|#) \[{re.escape(name)}\]\n", source.read_text(), flags=re.MULTILINE)
     return textwrap.dedent(parts[1]) if len(parts) == 3 else None
 
 
 def snippet_mistakes(text):
     for fence in FENCE.finditer(text):
         mark = fence["mark"]
-        if fence["kind"] == "cpp" and not mark and "switchyard" in fence["body"]:
-            yield f"a C++ snippet without a source: {fence['body'].splitlines()[0]}"
+        if fence["kind"] in ("cpp", "python") and not mark and "switchyard" in fence["body"]:
+            yield f"a {fence['kind']} snippet without a source: {fence['body'].splitlines()[0]}"
         if mark:
             expected = region(mark)
             if expected is None:

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 #include <set>
+#include <span>
 
 #include "formats/convert.h"
 #include "moe/closeness.h"
@@ -138,15 +140,28 @@ double Batch::host_us(const PlanState& plan, const cuda::DeviceBuffer& workspace
   return us[kCalls / 2];
 }
 
-double Batch::error_ratio(const std::vector<Half>& out) {
-  if (exact_.empty()) {
-    const MoeBuffers inputs = host_inputs(0);
-    for (const auto rounding : {moe::Rounding::exact, moe::Rounding::honest}) {
-      const moe::Routed routed = moe::reference_route(problem_.config, weights_, inputs, rounding);
-      (rounding == moe::Rounding::exact ? exact_ : honest_) =
-          moe::reference_experts(problem_.config, weights_, inputs, routed, rounding, compared_);
+/// What the definition says of the compared tokens, each by a thread of its own.
+void Batch::define() {
+  const MoeBuffers inputs = host_inputs(0);
+  const auto output = [&](std::int64_t token, moe::Rounding rounding) {
+    const moe::Routed routed = moe::reference_route(problem_.config, weights_, inputs, rounding);
+    return moe::reference_experts(problem_.config, weights_, inputs, routed, rounding,
+                                  std::span(&token, 1));
+  };
+  for (const auto rounding : {moe::Rounding::exact, moe::Rounding::honest}) {
+    std::vector<std::future<std::vector<double>>> rows;
+    for (const std::int64_t token : compared_)
+      rows.push_back(std::async(std::launch::async, output, token, rounding));
+    std::vector<double>& all = rounding == moe::Rounding::exact ? exact_ : honest_;
+    for (auto& row : rows) {
+      const std::vector<double> one = row.get();
+      all.insert(all.end(), one.begin(), one.end());
     }
   }
+}
+
+double Batch::error_ratio(const std::vector<Half>& out) {
+  if (exact_.empty()) define();
   std::vector<double> rows(exact_.size());
   const std::int64_t width = problem_.config.hidden;
   for (std::size_t i = 0; i < compared_.size(); ++i)

@@ -39,6 +39,7 @@ class Batch {
   std::vector<double> graph_us(const PlanState& plan, const cuda::DeviceBuffer& workspace,
                                int samples) const;
   double host_us(const PlanState& plan, const cuda::DeviceBuffer& workspace) const;
+  void define();
   double error_ratio(const std::vector<Half>& out);
 
   const Machine& machine_;

@@ -10,11 +10,12 @@
 namespace switchyard::bench {
 
 std::vector<LayerCase> preset_cases(const std::vector<std::string>& presets,
-                                    const std::vector<int>& tokens, const std::string& load) {
+                                    const WeightFormat& format, const std::vector<int>& tokens,
+                                    const std::string& load) {
   std::vector<LayerCase> cases;
   for (const std::string& name : presets) {
     MoeProblem problem = preset(name, 1);
-    problem.format = weight_format("bf16");
+    problem.format = format;
     problem.config.act = ActivationFormat::bf16;
     problem.load = load;
     cases.push_back({name, std::move(problem), tokens});
@@ -37,11 +38,22 @@ std::vector<LayerCase> file_cases(const std::string& file) {
   return cases;
 }
 
+namespace {
+
+/// Bytes of a weight, its share of a scale included; whole matrices have the same scales.
+double weight_size(const WeightFormat& f) {
+  const double scale = f.scaled ? bits(f.scale) / (1.0 * f.scale_rows * f.scale_cols) : 0;
+  return (bits(f.element) + scale) / 8;
+}
+
+}  // namespace
+
 Work work(const MoeProblem& p, double active_experts) {
   const double matrices = p.config.activation.gated() ? 3 : 2;
   const double expert = matrices * p.config.hidden * p.config.intermediate;
-  return {.bytes = active_experts * expert * 2 + 4.0 * p.tokens * p.config.hidden,
-          .flops = 2.0 * p.tokens * p.config.top_k * expert};
+  return {
+      .bytes = active_experts * expert * weight_size(p.format) + 4.0 * p.tokens * p.config.hidden,
+      .flops = 2.0 * p.tokens * p.config.top_k * expert};
 }
 
 }  // namespace switchyard::bench

@@ -14,9 +14,10 @@ struct LayerCase {
   std::vector<int> tokens;
 };
 
-/// Published layers, their weights as BF16.
+/// Published layers, their weights as `format`, tokens BF16.
 std::vector<LayerCase> preset_cases(const std::vector<std::string>& presets,
-                                    const std::vector<int>& tokens, const std::string& load);
+                                    const WeightFormat& format, const std::vector<int>& tokens,
+                                    const std::string& load);
 
 /// The problem lines of a file; lines that differ in tokens alone are one layer. Empty lines and
 /// what follows a # are left out.

@@ -23,7 +23,7 @@ struct Options {
   std::vector<std::string> presets = {"deepseek-v3-tp8", "qwen3-30b-a3b", "mixtral-8x7b",
                                       "gpt-oss-120b"};
   std::vector<int> tokens = {1, 8, 32, 128, 512, 4096};
-  std::string out, cases, commit, topic = "layer", load = "random";
+  std::string out, cases, commit, format = "bf16", topic = "layer", load = "random";
   bool all_variants = false, check = true;
   int samples = 30;
 };
@@ -47,7 +47,7 @@ class Bench {
     const cuda::DeviceInfo& info = machine_.context.info();
     std::printf("%s, read ceiling %.2f TB/s, cuBLAS %.0f TFLOP/s\n", to_string(info).c_str(),
                 ceilings_.read_tbs, ceilings_.mma_tflops);
-    std::printf("%-16s %6s %7s %9s %9s %9s %8s %6s %6s %6s  %s\n", "layer", "M", "active",
+    std::printf("%-16s %-5s %6s %7s %9s %9s %9s %8s %6s %6s %6s  %s\n", "layer", "", "M", "active",
                 "median us", "p10", "p90", "floor", "eff.", "error", "host", "variant");
     if (options.out.empty()) return;
     const std::string name =
@@ -89,7 +89,7 @@ class Bench {
     const double median = row["median_us"];
     row["problem"] = to_string(of.problem), row["m"] = of.problem.tokens;
     row["preset"] = of.preset.empty() ? nlohmann::json() : nlohmann::json(of.preset);
-    row["format"] = "bf16", row["routing_load"] = of.problem.load;
+    row["format"] = to_string(of.problem.format), row["routing_load"] = of.problem.load;
     row["active_experts"] = active, row["bytes"] = w.bytes, row["flops"] = w.flops;
     row["floor_us"] = floor, row["efficiency"] = floor / median;
     row["ceiling_read_tbs"] = ceilings_.read_tbs;
@@ -98,10 +98,11 @@ class Bench {
     row["gpu"] = machine_.context.info().name, row["driver"] = driver_version();
     row["cuda"] = jit::nvrtc().version;
     row["commit"] = options_.commit, row["date"] = today();
-    std::printf("%-16s %6d %7.1f %9.1f %9.1f %9.1f %8.1f %6.3f %6.2f %6.1f  %s%s%s\n",
-                of.preset.c_str(), of.problem.tokens, active, median, row["p10_us"].get<double>(),
-                row["p90_us"].get<double>(), floor, floor / median, row.value("error_ratio", -1.0),
-                row["host_us"].get<double>(), row["variant"].get<std::string>().c_str(),
+    std::printf("%-16s %-5s %6d %7.1f %9.1f %9.1f %9.1f %8.1f %6.3f %6.2f %6.1f  %s%s%s\n",
+                of.preset.c_str(), to_string(of.problem.format).c_str(), of.problem.tokens, active,
+                median, row["p10_us"].get<double>(), row["p90_us"].get<double>(), floor,
+                floor / median, row.value("error_ratio", -1.0), row["host_us"].get<double>(),
+                row["variant"].get<std::string>().c_str(),
                 row["repeatable"].get<bool>() ? "" : "  NOT REPEATABLE",
                 of.preset.empty() ? ("  " + to_string(of.problem)).c_str() : "");
     if (file_.is_open()) file_ << row.dump() << std::endl;
@@ -116,7 +117,8 @@ class Bench {
 void run(const Options& options) {
   Bench bench(options);
   const std::vector<LayerCase> cases =
-      options.cases.empty() ? preset_cases(options.presets, options.tokens, options.load)
+      options.cases.empty() ? preset_cases(options.presets, weight_format(options.format),
+                                           options.tokens, options.load)
                             : file_cases(options.cases);
   for (const LayerCase& layer : cases) bench.run(layer);
 }
@@ -127,7 +129,9 @@ void run(const Options& options) {
 int main(int argc, char** argv) {
   switchyard::bench::Options options;
   CLI::App app{"Times the MoE layer on a GPU."};
-  app.add_option("--presets", options.presets, "Presets, their weights as BF16")->delimiter(',');
+  app.add_option("--presets", options.presets, "Published layers")->delimiter(',');
+  app.add_option("--format", options.format, "weight format of --presets: bf16, nvfp4 or mxfp4")
+      ->capture_default_str();
   app.add_option("--tokens,-m", options.tokens, "Batch sizes")->delimiter(',');
   app.add_option("--routing", options.load, "How tokens choose experts")
       ->check(CLI::IsMember({"random", "balanced", "zipf", "hot"}));

@@ -82,8 +82,8 @@ class MoePlan {
 class MoeLayer {
  public:
   /// Throws InvalidArgument if a tensor does not fit the config, Unsupported if no variant serves
-  /// it.
-  MoeLayer(MoeConfig config, MoeWeights weights, Device device = Device::cpu());
+  /// it; the weights are then still the caller's.
+  MoeLayer(MoeConfig config, MoeWeights&& weights, Device device = Device::cpu());
   const MoeConfig& config() const noexcept;
   MoePlan plan(int max_tokens) const;
 

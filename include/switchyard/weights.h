@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -84,6 +85,12 @@ enum class ScaleRecipe { fast, exact };
 /// `in` that is not whole groups (4-bit formats, mxfp8).
 ExpertMatrix quantize(ConstTensorView weights, const WeightFormat& format, int parts = 1,
                       ScaleRecipe recipe = ScaleRecipe::exact);
+
+/// The same values as NVFP4, to the bit: codes stay, scales become powers of two in E4M3 under a
+/// power of two for each expert. Empty if an expert's scales span more than 2^17 (blocks of zeros
+/// do not count), if one is NaN, or if `in` is no multiple of 16. Throws InvalidArgument for
+/// another format.
+std::optional<ExpertMatrix> nvfp4_without_loss(const ExpertMatrix& mxfp4);
 
 /// [E, out, in] in `to`: f32, bf16, f16 or f64 (f64 is exact).
 Tensor dequantize(const ExpertMatrix& matrix, DType to);

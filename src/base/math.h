@@ -17,6 +17,10 @@ constexpr T round_up(T a, T b) {
 /// The functions that freestanding formulas (device/activation.cuh) take from their surroundings.
 struct StdMath {
   template <class T>
+  static T reciprocal(T x) {
+    return T(1) / x;
+  }
+  template <class T>
   static T exp(T x) {
     return std::exp(x);
   }

@@ -1,9 +1,16 @@
 #include "base/thread_pool.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
 
 #include "base/check.h"
 
@@ -43,23 +50,45 @@ struct ThreadPool::Loop {
   Loop* older = nullptr;
 };
 
-ThreadPool::ThreadPool(int threads) : spins_(threads <= usable_cores()) {
+struct ThreadPool::Shared {
+  explicit Shared(int threads) : spins(threads <= usable_cores()) {}
+
+  std::mutex mutex;
+  std::condition_variable wake;
+  Loop* loops = nullptr;               // newest first; guarded by mutex
+  std::atomic<std::int64_t> calls{0};  // of run(): what an idle worker watches
+  const bool spins;
+  bool stop = false;
+  std::vector<std::thread> workers;
+};
+
+ThreadPool::ThreadPool(int threads)
+    : shared_(std::make_unique<Shared>(threads)), threads_(threads), process_(getpid()) {
   require(threads >= 1, "[thread_pool] threads: expected at least 1, got {}.", threads);
-  workers_.reserve(static_cast<std::size_t>(threads - 1));
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { serve(); });
+  shared_->workers.reserve(static_cast<std::size_t>(threads - 1));
+  for (int i = 1; i < threads; ++i) shared_->workers.emplace_back([this] { serve(); });
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    const std::lock_guard lock(mutex_);
-    stop_ = true;
+  if (forked()) {
+    // Neither the threads nor what they wait on may be touched: glibc would wait for them.
+    static_cast<void>(shared_.release());
+    return;
   }
-  wake_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
+  {
+    const std::lock_guard lock(shared_->mutex);
+    shared_->stop = true;
+  }
+  shared_->wake.notify_all();
+  for (std::thread& worker : shared_->workers) worker.join();
+}
+
+bool ThreadPool::forked() const noexcept {
+  return process_ != getpid();
 }
 
 ThreadPool::Loop* ThreadPool::joinable() const {
-  for (Loop* loop = loops_; loop != nullptr; loop = loop->older) {
+  for (Loop* loop = shared_->loops; loop != nullptr; loop = loop->older) {
     if (loop->slots < threads() && loop->next.load(std::memory_order_relaxed) < loop->tasks) {
       return loop;
     }
@@ -76,23 +105,23 @@ void ThreadPool::work(Loop& loop, int slot) {
     }
   } catch (...) {
     loop.next.store(loop.tasks, std::memory_order_relaxed);
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(shared_->mutex);
     if (!loop.error) loop.error = std::current_exception();
   }
 }
 
 void ThreadPool::serve() {
-  std::unique_lock lock(mutex_);
+  std::unique_lock lock(shared_->mutex);
   for (;;) {
     Loop* loop = joinable();
-    if (loop == nullptr && spins_) {
-      const std::int64_t seen = calls_.load(std::memory_order_relaxed);
+    if (loop == nullptr && shared_->spins) {
+      const std::int64_t seen = shared_->calls.load(std::memory_order_relaxed);
       lock.unlock();
-      spin([&] { return calls_.load(std::memory_order_relaxed) != seen; });
+      spin([&] { return shared_->calls.load(std::memory_order_relaxed) != seen; });
       lock.lock();
     }
-    wake_.wait(lock, [&] { return stop_ || (loop = joinable()) != nullptr; });
-    if (stop_) return;
+    shared_->wake.wait(lock, [&] { return shared_->stop || (loop = joinable()) != nullptr; });
+    if (shared_->stop) return;
     const int slot = loop->slots++;
     ++loop->joined;
     lock.unlock();
@@ -104,28 +133,28 @@ void ThreadPool::serve() {
 
 void ThreadPool::run(std::int64_t tasks, Call call, void* body) {
   if (tasks <= 0) return;
-  if (workers_.empty() || tasks == 1) {
+  if (threads_ == 1 || tasks == 1 || forked()) {
     for (std::int64_t task = 0; task < tasks; ++task) call(body, task, 0);
     return;
   }
   Loop loop(call, body, tasks);
   {
-    const std::lock_guard lock(mutex_);
-    loop.older = loops_;
-    loops_ = &loop;
-    calls_.fetch_add(1, std::memory_order_relaxed);
+    const std::lock_guard lock(shared_->mutex);
+    loop.older = shared_->loops;
+    shared_->loops = &loop;
+    shared_->calls.fetch_add(1, std::memory_order_relaxed);
   }
   const std::int64_t wanted = std::min<std::int64_t>(tasks, threads()) - 1;
-  for (std::int64_t i = 0; i < wanted; ++i) wake_.notify_one();
+  for (std::int64_t i = 0; i < wanted; ++i) shared_->wake.notify_one();
   work(loop, 0);
   {
-    const std::lock_guard lock(mutex_);
-    Loop** link = &loops_;
+    const std::lock_guard lock(shared_->mutex);
+    Loop** link = &shared_->loops;
     while (*link != &loop) link = &(*link)->older;
     *link = loop.older;
   }
-  if (spins_) spin([&] { return loop.joined.load(std::memory_order_relaxed) == 0; });
-  std::unique_lock lock(mutex_);  // not before the last worker has let go of the loop
+  if (shared_->spins) spin([&] { return loop.joined.load(std::memory_order_relaxed) == 0; });
+  std::unique_lock lock(shared_->mutex);  // not before the last worker has let go of the loop
   loop.left.wait(lock, [&] { return loop.joined == 0; });
   if (loop.error) std::rethrow_exception(loop.error);
 }

@@ -1,13 +1,10 @@
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
+#include <sys/types.h>
+
 #include <cstdint>
-#include <exception>
-#include <mutex>
-#include <thread>
+#include <memory>
 #include <type_traits>
-#include <vector>
 
 namespace switchyard {
 
@@ -15,7 +12,8 @@ namespace switchyard {
 /// starts n - 1, and a pool of 1 starts none. Any number of threads may call at once, also from
 /// inside a loop's body: a caller waits only for work that another thread has already begun.
 /// Nothing is allocated after the constructor. A thread without work watches for some for 50 us
-/// before it sleeps, unless there are more threads than cores.
+/// before it sleeps, unless there are more threads than cores. A forked child has the calling
+/// thread alone: loops run on it, and the destructor leaves what the parent's threads used.
 class ThreadPool {
  public:
   /// threads >= 1, counting the caller.
@@ -24,7 +22,7 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int threads() const noexcept { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const noexcept { return threads_; }
 
   /// Calls body(task, slot) once for every task in [0, tasks), in no fixed order; slot is in
   /// [0, threads()) and belongs to one thread for the length of this loop. Rethrows the first
@@ -45,14 +43,12 @@ class ThreadPool {
   void work(Loop& loop, int slot);
   void serve();
   Loop* joinable() const;
+  bool forked() const noexcept;
 
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  Loop* loops_ = nullptr;               // newest first; guarded by mutex_
-  std::atomic<std::int64_t> calls_{0};  // of run(): what an idle worker watches
-  const bool spins_;
-  bool stop_ = false;
-  std::vector<std::thread> workers_;
+  struct Shared;
+  std::unique_ptr<Shared> shared_;
+  int threads_;
+  pid_t process_;
 };
 
 /// Cores that this process may run on; at least 1.

@@ -146,6 +146,13 @@ class Quantizer {
     writer.publish();
   }
 
+  /// The stored matrix in the format asked for, if that loses nothing.
+  ExpertMatrix without_loss(const ExpertMatrix& stored) const {
+    const bool possible = stored.format == weight_format("mxfp4") &&
+                          options_.format == weight_format("nvfp4") && !stored.input_factor;
+    return possible ? nvfp4_without_loss(stored).value_or(ExpertMatrix{}) : ExpertMatrix{};
+  }
+
   void write_expert(const LayerPlan& plan, const std::vector<Written>& written, std::int64_t e,
                     TensorWriter& writer) {
     Reads reads;
@@ -156,16 +163,23 @@ class Quantizer {
     read_matrix(reads, plan.experts.gate_up, up, stored[0]);
     read_matrix(reads, plan.experts.down, down, stored[1]);
     reads.run(state_->catalogue.directory, state_->catalogue.shards, {});
-    Tensor values[2] = {decode_expert(stored[0]), decode_expert(stored[1])};
-    ExpertMatrix both;
-    if (form_.joint()) both = quantize(values[0].view(), options_.format);
+    ExpertMatrix whole[2];  // what need not, or must not, be quantised by parts
+    Tensor values[2];
+    for (const bool is_down : {false, true}) {
+      whole[is_down] = without_loss(stored[is_down]);
+      if (whole[is_down]) continue;
+      values[is_down] = decode_expert(stored[is_down]);
+      if (form_.joint()) whole[is_down] = quantize(values[is_down].view(), options_.format);
+    }
     for (const Written& w : written) {
-      const ConstTensorView rows{values[w.down].as<float>() + w.row * w.in, DType::f32,
-                                 Shape{1, w.out, w.in}};
-      const bool joint = form_.joint() && !w.down;
-      const ExpertMatrix own = joint ? ExpertMatrix{} : quantize(rows, options_.format);
+      const bool parts = !whole[w.down];
+      ExpertMatrix part;
+      if (parts)
+        part =
+            quantize({values[w.down].as<float>() + w.row * w.in, DType::f32, Shape{1, w.out, w.in}},
+                     options_.format);
       for (const std::vector<std::byte>& bytes :
-           joint ? form_.bytes(both, w.row, w.out) : form_.bytes(own, 0, w.out))
+           parts ? form_.bytes(part, 0, w.out) : form_.bytes(whole[w.down], w.row, w.out))
         writer.write(bytes.data(), static_cast<std::int64_t>(bytes.size()));
       if (const Leaf* const bias = bias_of(plan, w.down)) {
         Tensor narrow(*dtype_of(bias->type), {w.out});

@@ -96,6 +96,7 @@ struct Api {
   CUresult (*cuCtxGetCurrent)(CUcontext*);
   CUresult (*cuCtxPushCurrent_v2)(CUcontext);
   CUresult (*cuCtxPopCurrent_v2)(CUcontext*);
+  CUresult (*cuCtxSynchronize)();
 
   CUresult (*cuMemAlloc_v2)(CUdeviceptr*, std::size_t bytes);
   CUresult (*cuMemFree_v2)(CUdeviceptr);

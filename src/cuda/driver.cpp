@@ -36,6 +36,7 @@ void bind_devices(Binder& bind, Api& api) {
   bind(api.cuCtxGetCurrent, "cuCtxGetCurrent");
   bind(api.cuCtxPushCurrent_v2, "cuCtxPushCurrent_v2");
   bind(api.cuCtxPopCurrent_v2, "cuCtxPopCurrent_v2");
+  bind(api.cuCtxSynchronize, "cuCtxSynchronize");
 }
 
 void bind_memory_and_kernels(Binder& bind, Api& api) {

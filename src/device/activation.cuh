@@ -2,14 +2,19 @@
 
 #include "device/types.cuh"
 
-// The layer's activations, for float and double, on the host and in kernels. `Math` supplies exp,
-// tanh and erf: base/math.h on the host, fast forms on the device. A NaN goes through all of them.
+#ifdef __CUDACC__
+#include "device/ptx.cuh"
+#endif
+
+// The layer's activations, for float and double, on the host and in kernels. `Math` supplies
+// reciprocal, exp, tanh and erf: base/math.h on the host, fast forms on the device. A NaN goes
+// through all of them.
 
 namespace switchyard::device {
 
 template <class Math, class T>
 SWITCHYARD_BOTH constexpr T sigmoid(T x) {
-  return T(1) / (T(1) + Math::exp(-x));
+  return Math::reciprocal(T(1) + Math::exp(-x));
 }
 
 template <class Math, class T>
@@ -109,10 +114,11 @@ SWITCHYARD_BOTH constexpr float activate(float gate, float up, const ActivationC
 }
 
 #ifdef __CUDACC__
-/// exp and tanh by the special function unit: a few units in the last place of f32.
+/// By the special function unit: a few units in the last place of f32.
 struct FastMath {
-  __device__ static float exp(float x) { return __expf(x); }
-  __device__ static float tanh(float x) { return 1 - 2 / (1 + __expf(2 * x)); }
+  __device__ static float reciprocal(float x) { return ptx::reciprocal(x); }
+  __device__ static float exp(float x) { return ptx::exp2(x * 1.4426950408889634f); }
+  __device__ static float tanh(float x) { return 1 - 2 * reciprocal(1 + exp(2 * x)); }
   __device__ static float erf(float x) { return erff(x); }
 };
 #endif

@@ -9,6 +9,9 @@ namespace switchyard {
 /// Which one the bits are.
 enum class Half : int { bf16, fp16 };
 
+/// How the weights of kernels are stored: as the tokens are, or packed (device/fp4.cuh).
+enum class Weights : int { half, nvfp4, mxfp4 };
+
 }  // namespace switchyard
 
 #ifdef __CUDACC__

@@ -26,4 +26,20 @@ struct Lists {
   int* slot_row;      // [T, K]  a row, or -1
 };
 
+constexpr int kMaxBlockRows = 1 << 14;
+/// A block in one word: rows << 24 | expert << 14 | first row.
+SWITCHYARD_BOTH constexpr uint32 pack_block(int expert, int row, int rows) {
+  return static_cast<uint32>(rows) << 24 | static_cast<uint32>(expert) << 14 |
+         static_cast<uint32>(row);
+}
+SWITCHYARD_BOTH constexpr int block_rows(uint32 word) {
+  return static_cast<int>(word >> 24);
+}
+SWITCHYARD_BOTH constexpr int block_expert(uint32 word) {
+  return static_cast<int>(word >> 14 & 1023);
+}
+SWITCHYARD_BOTH constexpr int block_row(uint32 word) {
+  return static_cast<int>(word & (kMaxBlockRows - 1));
+}
+
 }  // namespace switchyard::device

@@ -14,14 +14,15 @@ __device__ inline uint64 operand(uint32 address) {
 
 /// The widest instruction that kN (a multiple of 8) columns begin with.
 constexpr int widest(int columns) {
+  if (columns == 96 || columns == 144) return columns;
   int n = 256;
   while (n > columns) n /= 2;
   return n;
 }
 
-/// acc [64, kN] += a [64, 16] b [kN, 16]^T
-template <int kN, Half kHalf>
-__device__ inline void wgmma(float* acc, uint64 a, uint64 b) {
+/// acc [64, kN] += a [64, 16] b [kN, 16]^T;  A is a descriptor or a thread's four registers.
+template <int kN, Half kHalf, class A>
+__device__ inline void wgmma(float* acc, A a, uint64 b) {
   constexpr int n = widest(kN);
   ptx::Wgmma<n, kHalf>::run(acc, a, b);
   if constexpr (kN > n) wgmma<kN - n, kHalf>(acc + n / 2, a, b + n * 128 / 16);

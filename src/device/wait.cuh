@@ -8,14 +8,18 @@ namespace switchyard::device {
 
 constexpr uint64 kLongestWait = 10'000'000'000;  // ns
 
+/// Traps if `start`, set by the first call after it was 0, is long ago.
+__device__ inline void check_time(uint64& start) {
+  const uint64 now = ptx::global_time();
+  if (start == 0) start = now;
+  if (now - start > kLongestWait) ptx::trap();
+}
+
 template <class Done>
 __device__ inline void wait_until(const Done& done) {
   uint64 start = 0;
   for (uint32 tries = 1; !done(); ++tries) {
-    if (tries % 1024 != 0) continue;
-    const uint64 now = ptx::global_time();
-    if (start == 0) start = now;
-    if (now - start > kLongestWait) ptx::trap();
+    if (tries % 1024 == 0) check_time(start);
   }
 }
 

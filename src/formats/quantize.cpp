@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/thread_pool.h"
 #include "formats/bf16.cuh"
 #include "formats/convert.h"
 #include "formats/decode.h"
@@ -240,8 +241,13 @@ ExpertMatrix quantize(ConstTensorView weights, const WeightFormat& format, int p
                       ScaleRecipe recipe) {
   check_request(weights, format, parts);
   ExpertMatrix matrix = allocate(weights.shape, format, parts);
-  ExpertQuantizer quantizer(weights, matrix, recipe);
-  for (std::int64_t expert = 0; expert < matrix.experts(); ++expert) quantizer.run(expert);
+  const std::int64_t experts = matrix.experts();
+  ThreadPool pool(static_cast<int>(std::clamp<std::int64_t>(experts, 1, usable_cores())));
+  std::vector<ExpertQuantizer> quantizers(static_cast<std::size_t>(pool.threads()),
+                                          ExpertQuantizer(weights, matrix, recipe));
+  pool.parallel_for(experts, [&](std::int64_t expert, int slot) {
+    quantizers[static_cast<std::size_t>(slot)].run(expert);
+  });
   return matrix;
 }
 

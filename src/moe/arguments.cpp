@@ -120,11 +120,10 @@ void check_gpu(const MoeState& layer, const PlanState& plan, const MoeBuffers& b
   for (const auto& [what, view] : {std::pair{"tokens", b.tokens}, {"out", ConstTensorView(b.out)}})
     require(view.dtype == type, "[moe.run] {}: expected {}, like the experts, on a GPU, got {}.",
             what, name(type), name(view.dtype));
-  const GpuPlan::Route& logits = plan.gpu->logits_route;
-  if (!b.expert_ids && logits.configs.empty())
-    throw Unsupported(
-        fmt::format("[moe.run] router_logits: {}.",
-                    *route::gpu_declines(logits.problem, layer.gpu->context().info())));
+  if (b.expert_ids) return;
+  const route::GpuProblem& routing = plan.gpu->logits_route.problem;
+  if (const auto reason = route::gpu_declines(routing, layer.gpu->context().info()))
+    throw Unsupported(fmt::format("[moe.run] router_logits: {}.", *reason));
 }
 
 void check_on_device(const MoeBuffers& b) {

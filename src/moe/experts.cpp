@@ -13,6 +13,7 @@ namespace switchyard::moe {
 namespace {
 
 using grouped_gemm::CpuGemm;
+using grouped_gemm::FixedPanel;
 using grouped_gemm::padded_columns;
 using grouped_gemm::Precision;
 
@@ -31,11 +32,9 @@ InputPlan plan_input(const MoeConfig& config, const ExpertMatrix& matrix,
 
 OperandSlices plan_operand(const CpuGemm& gemm, std::int64_t rows, Arena& arena) {
   const std::int64_t elements = rows * padded_columns(gemm.in());
-  OperandSlices slices{.f32 = arena.take<float>(elements), .codes = {}, .scales = {}, .sums = {}};
+  OperandSlices slices{.f32 = arena.take<float>(elements), .fixed = {}};
   if (gemm.may_use_fixed()) {
-    slices.codes = arena.take<std::int8_t>(2 * elements);
-    slices.scales = arena.take<float>(elements / 16);
-    slices.sums = arena.take<float>(elements / 16);
+    slices.fixed = arena.take<FixedPanel>(rows * grouped_gemm::panels(gemm.in()));
   }
   return slices;
 }
@@ -55,15 +54,14 @@ Step gemm_step(std::string_view name, const CpuGemm& gemm, const ExpertMatrix& m
 struct Operand {
   float* f32;
   std::int64_t stride;
-  grouped_gemm::FixedMemory fixed;
+  FixedPanel* fixed;
+  std::int64_t panels;
 
   Operand(const InputPlan& plan, std::span<std::byte> workspace)
       : f32(plan.operand.f32.in<float>(workspace)),
         stride(padded_columns(plan.gemm.in())),
-        fixed{.codes = plan.operand.codes.in<std::int8_t>(workspace),
-              .scales = plan.operand.scales.in<float>(workspace),
-              .sums = plan.operand.sums.in<float>(workspace),
-              .stride = stride} {}
+        fixed(plan.operand.fixed.in<FixedPanel>(workspace)),
+        panels(grouped_gemm::panels(plan.gemm.in())) {}
 
   /// Row `row` of f32 is final: rounds it and makes the other form.
   void finish(const InputPlan& plan, std::int64_t row) const {
@@ -73,7 +71,7 @@ struct Operand {
         {.format = plan.format, .rows = 1, .cols = in, .input_scale = plan.input_scale}, x, x,
         "moe.run");
     grouped_gemm::pad_row(x, in);
-    if (plan.gemm.may_use_fixed()) grouped_gemm::to_fixed(x, fixed.from(row));
+    if (plan.gemm.may_use_fixed()) grouped_gemm::to_fixed(x, in, fixed + row * panels);
   }
 };
 
@@ -146,7 +144,7 @@ void multiply(const CpuGemm& gemm, const Operand& x, const std::int32_t* index,
     const std::int64_t base = index ? 0 : first;
     gemm.run(expert, task % tasks,
              {.f32 = {x.f32 + base * x.stride, x.stride},
-              .fixed = x.fixed.from(base).rows(),
+              .fixed = {x.fixed + base * x.panels, x.panels},
               .index = index ? index + first : nullptr},
              rows, y + first * gemm.out());
   });

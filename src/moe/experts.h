@@ -19,9 +19,8 @@ namespace switchyard::moe {
 
 /// GEMM inputs in the forms that the GEMM reads (grouped_gemm/simd.h), padded columns.
 struct OperandSlices {
-  Slice f32;           ///< [rows, padded]
-  Slice codes;         ///< [rows, 2 padded] i8; empty if never read, as the next two
-  Slice scales, sums;  ///< [rows, padded / 16] f32
+  Slice f32;    ///< [rows, padded]
+  Slice fixed;  ///< [rows, panels] of FixedPanel; empty if never read
 };
 
 /// One GEMM and how its input is made.

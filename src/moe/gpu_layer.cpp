@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "base/check.h"
 #include "base/math.h"
+#include "cuda/driver.h"
+#include "ops/repack/fp4.cuh"
 #include "ops/repack/upload.h"
 
 namespace switchyard::moe {
@@ -19,6 +22,36 @@ static_assert(static_cast<int>(device::ActivationCode::swiglu) ==
               static_cast<int>(ActivationKind::swiglu));
 static_assert(static_cast<int>(device::ActivationCode::situ) ==
               static_cast<int>(ActivationKind::situ));
+
+std::span<const std::uint8_t> scale_bytes(const ExpertMatrix& m) {
+  return {m.scales.as<std::uint8_t>(), static_cast<std::size_t>(m.scales.bytes())};
+}
+
+std::span<const std::byte> bytes_of(const Tensor& t) {
+  return {t.as<std::byte>(), static_cast<std::size_t>(t.bytes())};
+}
+
+/// By how many powers of two MXFP4 scales are too large for bf16 (device/fp4.cuh). Weights below
+/// 2^(shift - 119) become subnormals of bf16, which lose bits when they are multiplied.
+int scale_shift(const ExpertMatrix& routed, const ExpertMatrix& shared) {
+  int largest = 254 - device::kMxfp4Bias;
+  const int fits = largest;
+  for (const ExpertMatrix* m : {&routed, &shared})
+    if (*m) largest = std::max<int>(largest, *std::ranges::max_element(scale_bytes(*m)));
+  return largest - fits;
+}
+
+/// Why kernels cannot have these four-bit weights.
+std::optional<std::string> scales_decline(const ExpertMatrix& m) {
+  if (m.format == weight_format("nvfp4")) {  // a sign, or NaN, would be lost
+    if (std::ranges::any_of(scale_bytes(m), [](std::uint8_t scale) { return scale > 0x7e; }))
+      return "weights: GPU kernels take nvfp4 scales from 0 to 448, got a negative one or NaN";
+  } else if (m.format == weight_format("mxfp4")) {
+    if (std::ranges::any_of(scale_bytes(m), [](std::uint8_t scale) { return scale == 0xff; }))
+      return "weights: GPU kernels take no mxfp4 scale that is NaN";
+  }
+  return std::nullopt;
+}
 
 /// Which side of a matrix is I wide.
 enum class Split { rows, columns };
@@ -43,23 +76,56 @@ class Uploader {
   /// The experts of `routed`, then the parts of `shared`, in tiles.
   cuda::DeviceBuffer tiles(const ExpertMatrix& routed, const ExpertMatrix& shared,
                            const repack::Matrix& one, Split split) {
-    const auto size = static_cast<std::size_t>(repack::tiled_bytes(one));
+    const auto size = static_cast<std::size_t>(repack::tile_count(one)) *
+                      static_cast<std::size_t>(device::tile_bytes(shape_.weights));
     cuda::DeviceBuffer buffer(context_, size * static_cast<std::size_t>(shape_.lists()));
-    const repack::Gpu gpu{context_, stream_, loader_};
-    repack::upload(gpu, one, shape_.locals,
-                   std::as_bytes(std::span(routed.elements.as<std::byte>(),
-                                           static_cast<std::size_t>(routed.elements.bytes()))),
-                   buffer.data());
-    for (int part = 0; part < shape_.shared; ++part) {
-      const std::vector<std::uint16_t> rows = shared_part(shared, one, split, part);
-      repack::upload(gpu, one, 1, std::as_bytes(std::span(rows)),
-                     buffer.data() + size * static_cast<std::size_t>(shape_.locals + part));
+    const int shift = shape_.weights == Weights::mxfp4 ? scale_shift(routed, shared) : 0;
+    pack(one, shape_.locals, bytes_of(routed.elements), bytes_of(routed.scales), shift,
+         buffer.data());
+    for (int part = 0; part < shape_.shared; ++part)
+      pack(one, 1, shared_part(shared, shared.elements, one, split, part),
+           shared_part(shared, shared.scales, one, split, part), shift,
+           buffer.data() + size * static_cast<std::size_t>(shape_.locals + part));
+    return buffer;
+  }
+
+  cuda::DeviceBuffer values(const std::vector<float>& v) { return bytes(v.data(), v.size() * 4); }
+
+  /// [lists, 2]: what the products of a packed matrix's parts are multiplied by.
+  cuda::DeviceBuffer factors(const ExpertMatrix& routed, const ExpertMatrix& shared) {
+    if (shape_.weights == Weights::half) return {};
+    const auto lists = static_cast<std::size_t>(shape_.lists());
+    if (shape_.weights == Weights::mxfp4)
+      return values(std::vector<float>(
+          2 * lists, std::ldexp(device::kFp4Factor, scale_shift(routed, shared))));
+    std::vector<float> all;
+    for (std::size_t list = 0; list < lists; ++list) {
+      const bool is_shared = list >= static_cast<std::size_t>(shape_.locals);
+      const Tensor& scale = (is_shared ? shared : routed).global_scale;
+      const auto parts = static_cast<std::size_t>(scale.shape()[1]);
+      const float* of = scale.as<float>() + (is_shared ? 0 : list * parts);
+      for (const float factor : {of[0], of[parts - 1]}) all.push_back(factor * device::kFp4Factor);
     }
+    return values(all);
+  }
+
+  /// RowNorm of every list's `tiles`.
+  cuda::DeviceBuffer norms(const cuda::DeviceBuffer& tiles, const repack::Matrix& one,
+                           const cuda::DeviceBuffer& factors,
+                           const std::vector<float>& largest_bias) {
+    std::vector<float> empty;
+    for (const float bias : largest_bias) empty.insert(empty.end(), {0, bias});
+    cuda::DeviceBuffer buffer = values(empty);
+    repack::enqueue_norms(
+        {context_, stream_, loader_}, one, shape_.lists(),
+        {.half = shape_.half, .weights = shape_.weights, .factors = factors.as<float>()},
+        tiles.data(), buffer.as<float>());
+    stream_.synchronize();
     return buffer;
   }
 
   /// [lists, width]: biases of the experts, then of the parts of the shared one.
-  cuda::DeviceBuffer biases(const ExpertMatrix& routed, const ExpertMatrix& shared, int width,
+  std::vector<float> biases(const ExpertMatrix& routed, const ExpertMatrix& shared, int width,
                             Split split) {
     const auto count = static_cast<std::size_t>(width);
     std::vector<float> all(count * static_cast<std::size_t>(shape_.lists()));
@@ -78,10 +144,21 @@ class Uploader {
         to[i] = row < 0 ? 0 : from[row];
       }
     }
-    return bytes(all.data(), all.size() * 4);
+    return all;
   }
 
  private:
+  void pack(const repack::Matrix& one, int experts, std::span<const std::byte> elements,
+            std::span<const std::byte> scales, int shift, std::byte* tiles) {
+    const repack::Gpu gpu{context_, stream_, loader_};
+    if (shape_.weights == Weights::half)
+      repack::upload(gpu, one, experts, elements, tiles);
+    else
+      repack::upload_fp4(
+          gpu, one, experts,
+          {.weights = shape_.weights, .codes = elements, .scales = scales, .shift = shift}, tiles);
+  }
+
   /// Row `i` of a part's gate_up, as a row of the whole shared expert; -1 beyond it.
   std::int64_t shared_row(int i, int part) const {
     const int own = shape_.config.intermediate, whole = shape_.config.shared_intermediate;
@@ -89,18 +166,21 @@ class Uploader {
     return row < whole ? std::int64_t{i / own} * whole + row : -1;
   }
 
-  /// A part of the shared expert as one more expert: rows of gate_up, columns of down.
-  std::vector<std::uint16_t> shared_part(const ExpertMatrix& m, const repack::Matrix& one,
-                                         Split split, int part) const {
-    const auto width = static_cast<std::size_t>(one.in);
-    std::vector<std::uint16_t> rows(static_cast<std::size_t>(one.out) * width);
-    const auto* from = m.elements.as<std::uint16_t>();
+  /// A part of the shared expert as one more expert: rows of gate_up, columns of down, whose blocks
+  /// of scales are whole. `t` is m's elements or scales.
+  std::vector<std::byte> shared_part(const ExpertMatrix& m, const Tensor& t,
+                                     const repack::Matrix& one, Split split, int part) const {
+    if (!t) return {};
+    const std::int64_t row_bytes = t.bytes() / m.out();
+    const auto bytes = [&](std::int64_t columns) { return row_bytes * columns / m.in(); };
+    const auto width = static_cast<std::size_t>(bytes(one.in));
+    std::vector<std::byte> rows(static_cast<std::size_t>(one.out) * width);
     const std::int64_t column = split == Split::columns ? std::int64_t{part} * one.in : 0;
-    const std::int64_t count = std::min<std::int64_t>(m.in() - column, one.in);
+    const std::int64_t count = bytes(std::min<std::int64_t>(m.in() - column, one.in));
     for (int r = 0; r < one.out; ++r) {
       const std::int64_t row = split == Split::columns ? r : shared_row(r, part);
       if (row >= 0)
-        std::copy_n(from + row * m.in() + column, count,
+        std::copy_n(t.as<std::byte>() + row * row_bytes + bytes(column), count,
                     rows.data() + static_cast<std::size_t>(r) * width);
     }
     return rows;
@@ -118,8 +198,10 @@ std::optional<std::string> declines(const MoeConfig& config, const MoeWeights& w
   for (const ExpertMatrix* m : {&gate_up, &down, &weights.shared.gate_up, &weights.shared.down}) {
     if (!*m) continue;
     if (m->format != gate_up.format)
-      return fmt::format("weights: GPU kernels take one format for all, got {} and {}",
-                         to_string(gate_up.format), to_string(m->format));
+      return fmt::format(
+          "weights: GPU kernels take one format for experts and shared expert, got {} and {}",
+          to_string(gate_up.format), to_string(m->format));
+    if (auto reason = scales_decline(*m)) return reason;
     if (m->input_factor || m->group_of_column)
       return "weights: factors and orders of input columns have no GPU kernel";
   }
@@ -135,8 +217,12 @@ std::optional<std::string> declines(const MoeConfig& config, const MoeWeights& w
 std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFormat& format,
                                         int locals, GpuShape& shape) {
   const bool fp16 = format == weight_format("fp16");
-  if (!fp16 && format != weight_format("bf16"))
-    return fmt::format("weights: GPU kernels take bf16 and fp16, got {}", to_string(format));
+  const Weights packed = format == weight_format("nvfp4")   ? Weights::nvfp4
+                         : format == weight_format("mxfp4") ? Weights::mxfp4
+                                                            : Weights::half;
+  if (packed == Weights::half && !fp16 && format != weight_format("bf16"))
+    return fmt::format("weights: GPU kernels take bf16, fp16, nvfp4 and mxfp4, got {}",
+                       to_string(format));
   const auto act = fp16 ? ActivationFormat::fp16 : ActivationFormat::bf16;
   if (config.act != act)
     return fmt::format("act: with {} weights GPU kernels take {}, got {}", to_string(format),
@@ -150,6 +236,7 @@ std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFor
            .locals = locals,
            .shared = ceil_div(config.shared_intermediate, config.intermediate),
            .half = fp16 ? Half::fp16 : Half::bf16,
+           .weights = packed,
            .activation = static_cast<device::ActivationCode>(config.activation.kind),
            .bias = false};
   return std::nullopt;
@@ -173,19 +260,35 @@ GpuLayer::GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordin
        .in = config.hidden,
        .order = config.activation.gated() ? repack::RowOrder::gate_up : repack::RowOrder::plain},
       Split::rows);
-  down = upload.tiles(
-      e.down, s.down,
-      {.out = config.hidden, .in = config.intermediate, .order = repack::RowOrder::plain},
-      Split::columns);
+  const repack::Matrix down_matrix{
+      .out = config.hidden, .in = config.intermediate, .order = repack::RowOrder::plain};
+  down = upload.tiles(e.down, s.down, down_matrix, Split::columns);
+  std::vector<float> largest_bias(static_cast<std::size_t>(shape_.lists()));
   if (shape_.bias) {
-    gate_up_bias = upload.biases(e.gate_up, s.gate_up, outputs, Split::rows);
-    down_bias = upload.biases(e.down, s.down, config.hidden, Split::columns);
+    gate_up_bias = upload.values(upload.biases(e.gate_up, s.gate_up, outputs, Split::rows));
+    const std::vector<float> bias = upload.biases(e.down, s.down, config.hidden, Split::columns);
+    down_bias = upload.values(bias);
+    for (std::size_t i = 0; i < bias.size(); ++i) {
+      float& largest = largest_bias[i / static_cast<std::size_t>(config.hidden)];
+      largest = std::max(largest, std::abs(bias[i]));
+    }
   }
+  gate_up_factors = upload.factors(e.gate_up, s.gate_up);
+  down_factors = upload.factors(e.down, s.down);
+  down_norms = upload.norms(down, down_matrix, down_factors, largest_bias);
   correction = upload.tensor(weights.correction_bias);
   hash_table = upload.tensor(weights.hash_table);
   if (weights.hash_table) vocabulary = static_cast<int>(weights.hash_table.shape()[0]);
   shared_gate = upload.tensor(weights.shared_gate);
   expert_map = upload.bytes(config.expert_map.data(), config.expert_map.size() * sizeof(int));
+}
+
+GpuLayer::~GpuLayer() {
+  try {
+    const cuda::Current current(context_);
+    cuda::driver().cuCtxSynchronize();  // nobody promises that freeing and unloading wait
+  } catch (const Error&) {              // the driver is shutting down
+  }
 }
 
 }  // namespace switchyard::moe

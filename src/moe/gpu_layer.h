@@ -19,6 +19,7 @@ struct GpuShape {
   int locals = 0;  ///< experts of this rank
   int shared = 0;  ///< the shared expert in parts of I: experts that every token has
   Half half = Half::bf16;
+  Weights weights = Weights::half;
   device::ActivationCode activation = device::ActivationCode::swiglu;
   bool bias = false;
 
@@ -36,17 +37,20 @@ class GpuLayer {
  public:
   /// Throws Unsupported, with the reason, if the GPU or the layer is not served.
   GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordinal);
+  ~GpuLayer();  ///< waits for the device, whose queues may hold calls of the layer
 
   const GpuShape& shape() const noexcept { return shape_; }
   const cuda::Context& context() const noexcept { return context_; }
   jit::Loader& loader() const noexcept { return *loader_; }
 
-  cuda::DeviceBuffer gate_up, down;            ///< [lists] tiles
-  cuda::DeviceBuffer gate_up_bias, down_bias;  ///< [lists, ...]  f32
-  cuda::DeviceBuffer correction;               ///< [E]  f32
-  cuda::DeviceBuffer hash_table;               ///< [vocabulary, K]  i32
-  cuda::DeviceBuffer expert_map;               ///< [E]  i32
-  cuda::DeviceBuffer shared_gate;              ///< [H]  f32
+  cuda::DeviceBuffer gate_up, down;                  ///< [lists] tiles
+  cuda::DeviceBuffer gate_up_bias, down_bias;        ///< [lists, ...]  f32
+  cuda::DeviceBuffer gate_up_factors, down_factors;  ///< [lists, 2]  f32, of packed weights
+  cuda::DeviceBuffer down_norms;                     ///< [lists] grouped_gemm::RowNorm
+  cuda::DeviceBuffer correction;                     ///< [E]  f32
+  cuda::DeviceBuffer hash_table;                     ///< [vocabulary, K]  i32
+  cuda::DeviceBuffer expert_map;                     ///< [E]  i32
+  cuda::DeviceBuffer shared_gate;                    ///< [H]  f32
   int vocabulary = 0;
 
  private:

@@ -11,18 +11,6 @@
 namespace switchyard::moe {
 namespace {
 
-fused_moe::Problem fused_problem(const GpuShape& s, int tokens) {
-  return {.tokens = tokens,
-          .hidden = s.config.hidden,
-          .intermediate = s.config.intermediate,
-          .lists = s.lists(),
-          .slots_a_token = s.slots_a_token(),
-          .half = s.half,
-          .activation = s.activation,
-          .bias = s.bias,
-          .weight_on_input = s.config.router_weight_on_input};
-}
-
 grouped_gemm::GpuProblem grouped_problem(const GpuShape& s, int tokens) {
   return {.tokens = tokens,
           .hidden = s.config.hidden,
@@ -30,6 +18,7 @@ grouped_gemm::GpuProblem grouped_problem(const GpuShape& s, int tokens) {
           .lists = s.lists(),
           .slots_a_token = s.slots_a_token(),
           .half = s.half,
+          .weights = s.weights,
           .activation = s.activation,
           .bias = s.bias,
           .weight_on_input = s.config.router_weight_on_input};
@@ -47,9 +36,32 @@ route::GpuProblem route_problem(const GpuShape& s, int tokens, int block) {
           .block = block};
 }
 
+fused_moe::Problem fused_problem(const GpuShape& s, int tokens, const cuda::DeviceInfo& device) {
+  const route::GpuProblem routing = route_problem(s, tokens, 0);
+  // A shared expert's gate takes a product with the token.
+  const bool selects = !s.config.shared_gate && !route::gpu_declines(routing, device);
+  return {.tokens = tokens,
+          .hidden = s.config.hidden,
+          .intermediate = s.config.intermediate,
+          .lists = s.lists(),
+          .slots_a_token = s.slots_a_token(),
+          .half = s.half,
+          .weights = s.weights,
+          .activation = s.activation,
+          .bias = s.bias,
+          .weight_on_input = s.config.router_weight_on_input,
+          .shared = s.shared,
+          .select = selects ? std::optional(route::selection(routing.routing)) : std::nullopt};
+}
+
 /// Matrices [I, H] of FC1: gate and up, or up alone.
 int fc1_matrices(const GpuShape& s) {
   return device::is_gated(s.activation) ? 2 : 1;
+}
+
+/// Bytes of a weight.
+double weight_size(const GpuShape& s) {
+  return device::tile_bytes(s.weights) / (128.0 * 64);
 }
 
 /// Experts that `tokens` tokens reach if each of them is as likely.
@@ -83,8 +95,10 @@ class Planner {
       throw Unsupported(fmt::format("[moe.plan] no GPU variant serves {} tokens: {}.", tokens_,
                                     fmt::join(plan_.declined, "; ")));
     plan_.experts = forced ? *forced : all.front();
-    for (std::size_t i = 1; i < all.size() && !forced; ++i)
-      plan_.declined.push_back(to_string(all[i]) + ": the cost model expects it to be slower");
+    if (!forced && all.size() > 1)
+      plan_.declined.push_back(fmt::format(
+          "{} more variants: the cost model expects them to be slower, first of them {}",
+          all.size() - 1, to_string(all[1])));
     routing();
     plan_.experts.fused ? fused() : grouped();
     plan_.workspace_bytes = static_cast<std::size_t>(arena_.bytes());
@@ -93,6 +107,7 @@ class Planner {
 
  private:
   void routing() {
+    const bool inside = plan_.experts.fused && plan_.experts.fused->routes;
     const route::GpuProblem problem = route_problem(shape_, tokens_, plan_.experts.block());
     for (const bool given : {false, true}) {
       route::GpuProblem one = problem;
@@ -101,7 +116,7 @@ class Planner {
       to.problem = one;
       if (auto reason = route::gpu_declines(one, device_)) {
         plan_.declined.push_back(*std::move(reason));
-      } else {
+      } else if (!inside) {
         to.configs = route::gpu_configs(one);
       }
     }
@@ -121,13 +136,12 @@ class Planner {
   }
 
   void fused() {
-    plan_.fused_problem = fused_problem(shape_, tokens_);
+    plan_.fused_problem = fused_problem(shape_, tokens_, device_);
     const fused_moe::Scratch s =
         fused_moe::scratch(plan_.fused_problem, *plan_.experts.fused, plan_.row_capacity, device_);
     plan_.act = take<std::byte>(s.act);
     plan_.partial = take<std::byte>(s.partial);
-    plan_.flag_count = s.flags;
-    plan_.flags = take<std::uint32_t>(s.flags);
+    plan_.marks = take<std::uint64_t>(s.marks);
     step("fused_moe", to_string(*plan_.experts.fused),
          weight_bytes(fc1_matrices(shape_) + 1) + token_bytes(), flops(fc1_matrices(shape_) + 1),
          plan_.act);
@@ -135,20 +149,38 @@ class Planner {
 
   void grouped() {
     plan_.grouped_problem = grouped_problem(shape_, tokens_);
+    plan_.finalize_config = {.half = shape_.half,
+                             .weighted = !shape_.config.router_weight_on_input};
     const grouped_gemm::GpuConfigs& configs = *plan_.experts.grouped;
     const grouped_gemm::Scratch s =
         grouped_gemm::scratch(plan_.grouped_problem, configs, plan_.row_capacity);
     plan_.act = take<std::byte>(s.act);
+    plan_.row_scale = take<float>(plan_.row_capacity);
+    plan_.unit = take<float>(tokens_);
+    plan_.sums = take<std::byte>(s.sums);
     plan_.rows = take<std::byte>(s.rows);
+    plan_.spans = s.spans;
+    plan_.width = configs.spans.width;
+    plan_.slots = configs.spans.slots;
+    plan_.bounds_at = s.bounds;
     plan_.flag_count = s.flags;
     plan_.flags = take<std::uint32_t>(s.flags);
     step("fc1", to_string(configs.fc1), weight_bytes(fc1_matrices(shape_)) + token_bytes(),
          flops(fc1_matrices(shape_)), plan_.act);
-    step("fc2", to_string(configs.fc2), weight_bytes(1) + token_bytes(), flops(1), plan_.rows);
+    const bool finalizes = plan_.experts.finalizes();
+    const std::int64_t stored = finalizes ? row_bytes() : 0;
+    step("fc2", to_string(configs.fc2), weight_bytes(1) + (finalizes ? stored : token_bytes()),
+         flops(1), finalizes ? plan_.rows : plan_.sums);
+    if (finalizes)
+      step("finalize", to_string(plan_.finalize_config), stored + token_bytes(), 0, plan_.rows);
   }
 
+  /// Of FC2's rows that are stored.
+  std::int64_t row_bytes() const {
+    return std::int64_t{tokens_} * shape_.slots_a_token() * shape_.config.hidden * 2;
+  }
   std::int64_t weight_bytes(int matrices) const {
-    return static_cast<std::int64_t>(reached(shape_, tokens_) * 2.0 * matrices *
+    return static_cast<std::int64_t>(reached(shape_, tokens_) * weight_size(shape_) * matrices *
                                      shape_.config.hidden * shape_.config.intermediate);
   }
   std::int64_t token_bytes() const { return std::int64_t{tokens_} * shape_.config.hidden * 4; }
@@ -186,14 +218,15 @@ class Planner {
 
 std::string to_string(const GpuExperts& e) {
   if (e.fused) return to_string(*e.fused);
-  return to_string(e.grouped->fc1) + ", " + to_string(e.grouped->fc2);
+  return fmt::format("{}, {}, spans {} x {}", to_string(e.grouped->fc1), to_string(e.grouped->fc2),
+                     e.grouped->spans.slots, e.grouped->spans.width);
 }
 
 std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
                                        const cuda::DeviceInfo& device,
                                        std::vector<std::string>& declined) {
   std::vector<GpuExperts> all;
-  const fused_moe::Problem fused = fused_problem(shape, tokens);
+  const fused_moe::Problem fused = fused_problem(shape, tokens, device);
   if (const auto reason = fused_moe::declines(fused, device)) {
     declined.push_back(*reason);
   } else {
@@ -207,6 +240,11 @@ std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
     for (const auto& configs : grouped_gemm::gpu_candidates(grouped, device))
       all.push_back({.fused = {}, .grouped = configs});
   }
+  const auto cost = [&](const GpuExperts& e) {
+    return e.fused ? expected_cost(fused, *e.fused) : expected_cost(grouped, *e.grouped);
+  };
+  std::stable_sort(all.begin(), all.end(),
+                   [&](const auto& a, const auto& b) { return cost(a) < cost(b); });
   return all;
 }
 
@@ -224,6 +262,7 @@ std::vector<jit::Program> programs(const GpuPlan& plan, int sm) {
   } else {
     all.push_back(grouped_gemm::program(plan.experts.grouped->fc1, sm));
     all.push_back(grouped_gemm::program(plan.experts.grouped->fc2, sm));
+    if (plan.experts.finalizes()) all.push_back(finalize::program(plan.finalize_config, sm));
   }
   return all;
 }
@@ -243,6 +282,9 @@ void load(GpuPlan& plan, const GpuLayer& layer) {
   }
   plan.launches = {grouped_gemm::launch(plan.experts.grouped->fc1, kernel[0], device),
                    grouped_gemm::launch(plan.experts.grouped->fc2, kernel[1], device)};
+  if (plan.experts.finalizes())
+    plan.launches.push_back(
+        finalize::launch(plan.grouped_problem.tokens, plan.grouped_problem.hidden, kernel[2]));
 }
 
 }  // namespace switchyard::moe

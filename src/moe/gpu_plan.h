@@ -7,6 +7,7 @@
 
 #include "moe/gpu_layer.h"
 #include "moe/workspace.h"
+#include "ops/finalize/plan.h"
 #include "ops/fused_moe/plan.h"
 #include "ops/grouped_gemm/plan.h"
 #include "ops/route/plan.h"
@@ -18,7 +19,9 @@ struct GpuExperts {
   std::optional<fused_moe::Config> fused;
   std::optional<grouped_gemm::GpuConfigs> grouped;
 
-  int block() const noexcept { return fused ? fused->block : grouped->fc1.block; }
+  /// The sum over a token's experts is a launch of its own.
+  bool finalizes() const noexcept { return grouped && grouped->fc2.sum == grouped_gemm::Sum::none; }
+  int block() const noexcept { return fused ? fused->block : grouped->fc1.group(); }
 };
 std::string to_string(const GpuExperts& experts);
 
@@ -36,13 +39,14 @@ struct GpuPlan {
     std::vector<route::Config> configs;
     std::vector<jit::Launch> launches;  ///< empty until loaded
   };
-  Route logits_route, given_route;
+  Route logits_route, given_route;  ///< no launches if the experts' kernel routes
   std::vector<jit::Launch> launches;
   fused_moe::Problem fused_problem;
   grouped_gemm::GpuProblem grouped_problem;
-  Slice ids, weights, block_count, blocks, row_token, row_weight, slot_row, act, partial, rows,
-      flags;
-  int flag_count = 0, row_capacity = 0;
+  finalize::Config finalize_config = {};
+  Slice ids, weights, block_count, blocks, row_token, row_weight, slot_row, act, partial, row_scale,
+      unit, sums, rows, flags, marks;
+  int flag_count = 0, bounds_at = 0, row_capacity = 0, spans = 0, width = 0, slots = 0;
   std::size_t workspace_bytes = 0;
   std::vector<Step> steps;
   std::vector<std::string> declined;

@@ -55,7 +55,14 @@ GpuPlan plan_problem(const MoeProblem& problem, const cuda::DeviceInfo& device) 
 }
 
 std::vector<jit::Program> gpu_programs(const MoeProblem& problem, int sm) {
-  std::vector<jit::Program> all = {repack::program({.direction = repack::Direction::pack}, sm)};
+  GpuShape shape;
+  if (const auto reason = shape_of(problem, shape))
+    throw Unsupported(fmt::format("[gpu] {}: {}.", to_string(problem), *reason));
+  std::vector<jit::Program> all = {
+      shape.weights == Weights::half
+          ? repack::program({.direction = repack::Direction::pack}, sm)
+          : repack::fp4_program(shape.weights, repack::Direction::pack, sm),
+      repack::norm_program(shape.half, shape.weights, sm)};
   for (jit::Program& p : programs(plan_problem(problem, any_device(sm)), sm))
     all.push_back(std::move(p));
   return all;

@@ -3,7 +3,7 @@
 
 namespace switchyard {
 
-MoeLayer::MoeLayer(MoeConfig config, MoeWeights weights, Device device) {
+MoeLayer::MoeLayer(MoeConfig config, MoeWeights&& weights, Device device) {
   require(device.threads >= 0, "[moe] device: expected 0 threads (one per core) or more, got {}.",
           device.threads);
   moe::validate(config, weights);
@@ -14,8 +14,8 @@ MoeLayer::MoeLayer(MoeConfig config, MoeWeights weights, Device device) {
     state->weights.router_bias = std::move(weights.router_bias);
   } else {
     if (device.threads == 0) device.threads = usable_cores();
-    state->weights = std::move(weights);
     state->pool = std::make_unique<ThreadPool>(device.threads);
+    state->weights = std::move(weights);
   }
   state->config = std::move(config);
   state->device = device;

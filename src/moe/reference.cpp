@@ -37,6 +37,16 @@ void round_rows(ActivationFormat format, std::optional<float> scale, std::size_t
     ops::round_activations(rounding, &rows[at], &rows[at]);
 }
 
+/// As kernels keep an expert's output until it is summed up: with 11 bits.
+void round_output(Values& rows) {
+  for (double& value : rows) {
+    if (!std::isfinite(value)) continue;
+    int exponent = 0;
+    const double fraction = std::frexp(value, &exponent);
+    value = std::ldexp(std::nearbyint(std::ldexp(fraction, 11)), exponent - 11);
+  }
+}
+
 /// One (token, slot) pair of an expert.
 struct Slot {
   std::size_t token;  // position in the tokens asked for
@@ -96,7 +106,8 @@ class Layer {
     if (config_.fused_alpha)
       for (std::size_t i = 0; i < h.size(); ++i) h[i] *= slots[i / mid].weight * factor;
     gemm_input(experts.down, expert, h);
-    const Values o = gemm(experts.down, expert, h, nullptr);
+    Values o = gemm(experts.down, expert, h, nullptr);
+    if (rounding_ == Rounding::honest) round_output(o);
     const float* bias = experts.down.bias ? experts.down.bias.as<float>() : nullptr;
     for (std::size_t i = 0; i < o.size(); ++i) {
       const Slot& slot = slots[i / out];

@@ -28,6 +28,7 @@ class Call {
     } else {
       jit::enqueue(plan_.launches[0], gemm_args(grouped_gemm::Phase::fc1), stream_);
       jit::enqueue(plan_.launches[1], gemm_args(grouped_gemm::Phase::fc2), stream_);
+      if (plan_.experts.finalizes()) jit::enqueue(plan_.launches[2], finalize_args(), stream_);
     }
   }
 
@@ -35,11 +36,11 @@ class Call {
   const GpuPlan::Route& route() const {
     return b_.expert_ids ? plan_.given_route : plan_.logits_route;
   }
-  route::Logits logit_type() const {
+  device::Logits logit_type() const {
     const DType type = b_.router_logits.dtype;
-    return type == DType::f32    ? route::Logits::f32
-           : type == DType::bf16 ? route::Logits::bf16
-                                 : route::Logits::fp16;
+    return type == DType::f32    ? device::Logits::f32
+           : type == DType::bf16 ? device::Logits::bf16
+                                 : device::Logits::fp16;
   }
 
   template <class T>
@@ -61,64 +62,84 @@ class Call {
     return {.alpha = a.alpha, .beta = a.beta, .limit = a.limit, .linear_beta = a.linear_beta};
   }
 
-  route::Args route_args() const {
+  device::Router router() const {
     const bool given = static_cast<bool>(b_.expert_ids);
-    // The kernel that lists given ids only reads them.
+    // Kernels only read given ids.
     int* ids = given           ? const_cast<int*>(b_.expert_ids.as<int>())
                : b_.chosen_ids ? b_.chosen_ids.as<int>()
                                : at<int>(plan_.ids);
     float* weights = given               ? const_cast<float*>(b_.expert_weights.as<float>())
                      : b_.chosen_weights ? b_.chosen_weights.as<float>()
                                          : at<float>(plan_.weights);
-    return {.logits = b_.router_logits.data,
+    return {.logits = given ? nullptr : b_.router_logits.data,
             .correction = layer_.correction.as<float>(),
             .hash_table = layer_.hash_table.as<int>(),
             .input_ids = b_.input_ids.data,
             .expert_map = layer_.expert_map.as<int>(),
-            .tokens = token_data(),
-            .shared_gate = layer_.shared_gate.as<float>(),
-            .token_count = b_.token_count.as<int>(),
             .expert_ids = ids,
             .expert_weights = weights,
-            .lists = lists(),
-            .flag = at<std::uint32_t>(plan_.flags),
             .counters = b_.counters.as<unsigned long long>(),
-            .token_limit = tokens(),
             .experts = shape_.config.experts,
-            .locals = shape_.locals,
-            .hidden = shape_.config.hidden,
-            .flags = plan_.flag_count,
             .vocabulary = layer_.vocabulary,
-            .block = plan_.experts.block(),
             .type = logit_type(),
             .wide_ids = b_.input_ids.dtype == DType::i64,
             .scaling = shape_.config.routing.scaling};
   }
 
+  route::Args route_args() const {
+    return {.router = router(),
+            .tokens = token_data(),
+            .shared_gate = layer_.shared_gate.as<float>(),
+            .token_count = b_.token_count.as<int>(),
+            .lists = lists(),
+            .flag = at<std::uint32_t>(plan_.flags),
+            .token_limit = tokens(),
+            .locals = shape_.locals,
+            .hidden = shape_.config.hidden,
+            .flags = plan_.flag_count,
+            .block = plan_.experts.block()};
+  }
+
   fused_moe::Args fused_args() const {
     using fused_moe::Config;
     const MoeConfig& c = shape_.config;
-    auto* flags = at<std::uint32_t>(plan_.flags);
+    const int depth = plan_.experts.fused->depth;
     return {.tokens = token_data(),
             .gate_up = layer_.gate_up.as<unsigned char>(),
             .down = layer_.down.as<unsigned char>(),
+            .factors1 = layer_.gate_up_factors.as<float>(),
+            .factors2 = layer_.down_factors.as<float>(),
             .gate_up_bias = layer_.gate_up_bias.as<float>(),
             .down_bias = layer_.down_bias.as<float>(),
             .lists = lists(),
+            .router = router(),
             .token_count = b_.token_count.as<int>(),
             .act = at<std::uint16_t>(plan_.act),
             .out = b_.out.as<std::uint16_t>(),
             .partial = at<float>(plan_.partial),
-            .flag = flags,
-            .arrived = flags + (plan_.flag_count - 1),
+            .marks = at<unsigned long long>(plan_.marks),
             .token_limit = tokens(),
             .hidden = c.hidden,
             .intermediate = c.intermediate,
+            .locals = shape_.locals,
             .row_tiles1 = ceil_div(gate_up_rows(), Config::kRows),
             .k_tiles1 = ceil_div(c.hidden, Config::kDepth),
             .row_tiles2 = ceil_div(c.hidden, Config::kRows),
             .k_tiles2 = ceil_div(c.intermediate, Config::kDepth),
+            .k_steps1 = ceil_div(ceil_div(c.hidden, Config::kDepth), depth),
+            .k_steps2 = ceil_div(ceil_div(c.intermediate, Config::kDepth), depth),
             .constants = constants()};
+  }
+
+  finalize::Args finalize_args() const {
+    return {.rows = at<std::uint16_t>(plan_.rows),
+            .row_bound = at<std::uint32_t>(plan_.flags) + plan_.bounds_at,
+            .lists = lists(),
+            .token_count = b_.token_count.as<int>(),
+            .out = b_.out.as<std::uint16_t>(),
+            .token_limit = tokens(),
+            .hidden = shape_.config.hidden,
+            .slots_a_token = shape_.slots_a_token()};
   }
 
   int gate_up_rows() const {
@@ -134,20 +155,31 @@ class Call {
     const DeviceBuffer& bias = fc1 ? layer_.gate_up_bias : layer_.down_bias;
     return {.weights = weights.as<unsigned char>(),
             .bias = bias.as<float>(),
+            .factors = (fc1 ? layer_.gate_up_factors : layer_.down_factors).as<float>(),
+            .norms = layer_.down_norms.as<grouped_gemm::RowNorm>(),
             .lists = lists(),
             .token_count = b_.token_count.as<int>(),
             .tokens = token_data(),
             .act = at<std::uint16_t>(plan_.act),
-            .rows = at<float>(plan_.rows),
-            .out = b_.out.as<std::uint16_t>(),
-            .done = flags,
-            .summed = flags + plan_.flag_count / 2,
+            .row_bound = flags + plan_.bounds_at,
+            .row_scale = at<float>(plan_.row_scale),
+            .unit = at<float>(plan_.unit),
+            .sums = at<std::uint32_t>(plan_.sums),
+            .out = plan_.experts.finalizes() ? at<std::uint16_t>(plan_.rows)
+                                             : b_.out.as<std::uint16_t>(),
+            .scaled = flags,
+            .done = flags + 1,
+            .emptied = flags + 1 + plan_.spans,
+            .sum_words = static_cast<std::int64_t>(plan_.sums.bytes / 4),
             .token_limit = tokens(),
             .hidden = c.hidden,
             .intermediate = c.intermediate,
             .row_capacity = plan_.row_capacity,
             .row_tiles = ceil_div(fc1 ? gate_up_rows() : c.hidden, Config::kRows),
             .k_tiles = ceil_div(fc1 ? c.hidden : c.intermediate, Config::kDepth),
+            .width = fc1 ? ceil_div(gate_up_rows(), plan_.experts.grouped->fc1.wide_rows())
+                         : plan_.width,
+            .slots = plan_.slots,
             .slots_a_token = shape_.slots_a_token(),
             .constants = constants()};
   }

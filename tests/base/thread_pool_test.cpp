@@ -1,8 +1,11 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -81,6 +84,23 @@ TEST(ThreadPool, ServesSeveralCallersAtOnce) {
   }
   for (std::thread& caller : callers) caller.join();
   for (const std::int64_t sum : sums) EXPECT_EQ(sum, 200 * 120);
+}
+
+TEST(ThreadPool, ServesAForkedChildOnItsOnlyThread) {
+  auto pool = std::make_unique<ThreadPool>(3);
+  pool->parallel_for(8, [](std::int64_t, int) {});
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(20);  // a child that hangs ends
+    std::int64_t sum = 0;
+    pool->parallel_for(8, [&](std::int64_t task, int slot) { sum += task + 100 * slot; });
+    pool.reset();
+    _exit(sum == 28 ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST(ThreadPool, NeedsAThread) {

@@ -65,7 +65,8 @@ TEST_P(Quantize, OpensAndHoldsTheQuantisedWeights) {
   const auto compare = [&](const ExpertMatrix& a, const ExpertMatrix& b, int parts) {
     const Row want = testing::numbers(dequantize(a, DType::f64));
     const Row got = testing::numbers(dequantize(b, DType::f64));
-    EXPECT_LT(distance(got, want), GetParam().rounding);
+    EXPECT_LE(distance(got, want), GetParam().rounding);
+    if (GetParam().rounding == 0) return;
     // Gate and up are quantised apart, except where they share a scale.
     const Tensor f32 = dequantize(a, DType::f32);
     const bool joint = format.global_scale || GetParam().format == "fp8_tensor";
@@ -82,8 +83,8 @@ TEST_P(Quantize, OpensAndHoldsTheQuantisedWeights) {
 
 INSTANTIATE_TEST_SUITE_P(
     Formats, Quantize,
-    ::testing::Values(Case{"nvfp4", false, "compressed-tensors nvfp4", 0.2},
-                      Case{"nvfp4", true, "modelopt nvfp4", 0.2},
+    ::testing::Values(Case{"nvfp4", false, "compressed-tensors nvfp4", 0},  // from mxfp4
+                      Case{"nvfp4", true, "modelopt nvfp4", 0},
                       Case{"mxfp4", false, "compressed-tensors mxfp4", 0.2},
                       Case{"mxfp8", false, "mxfp8", 0.05}, Case{"mxfp8", true, "mxfp8", 0.05},
                       Case{"fp8_channel", false, "fp8 channel", 0.05},

@@ -59,12 +59,12 @@ class CliTest(unittest.TestCase):
 class Help(CliTest):
     def test_teaches(self):
         text = self.ok("--help")
-        for word in ("inspect", "run", "check", "quantize", "explain", "cache", "Examples", "Exit codes"):
+        for word in ("inspect", "run", "check", "quantize", "explain", "cache", "report", "Examples", "Exit codes"):
             self.assertIn(word, text)
         self.assertRegex(self.ok("--version"), r"^switchyard \d+\.\d+\.\d+\n$")
 
     def test_every_command_has_its_own(self):
-        for command in ("inspect", "run", "check", "quantize", "explain", "cache"):
+        for command in ("inspect", "run", "check", "quantize", "explain", "cache", "report"):
             self.assertIn("--json", self.ok(command, "--help"))
 
     def test_wrong_usage(self):
@@ -271,9 +271,11 @@ class Explain(CliTest):
                 self.assertIn(piece, text)
         self.assertIn("fused_moe serves at most", text)
         checkpoint = self.json("explain", FIXTURES / "mixtral_bf16", "--layer", 0, "--device", "cuda")
-        self.assertIn("route", checkpoint["plan"])
-        self.refused("explain", FIXTURES / "gpt_oss_mxfp4", "--device", "cuda",
-                     says="GPU kernels take bf16 and fp16")
+        self.assertIn("fused_moe", checkpoint["plan"])
+        self.assertIn("more variants", checkpoint["plan"])
+        self.ok("explain", FIXTURES / "gpt_oss_mxfp4", "--device", "cuda")
+        self.refused("explain", FIXTURES / "qwen3_moe_fp8_block", "--device", "cuda",
+                     says="GPU kernels take bf16, fp16, nvfp4 and mxfp4")
 
     def test_mistakes(self):
         several = FIXTURES / "mixtral_bf16"

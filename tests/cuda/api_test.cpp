@@ -43,6 +43,7 @@ SAME(cuDevicePrimaryCtxRelease_v2);
 SAME(cuCtxGetCurrent);
 SAME(cuCtxPushCurrent_v2);
 SAME(cuCtxPopCurrent_v2);
+SAME(cuCtxSynchronize);
 SAME(cuMemAlloc_v2);
 SAME(cuMemFree_v2);
 SAME(cuMemGetInfo_v2);

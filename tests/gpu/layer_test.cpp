@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <limits>
 #include <numeric>
@@ -24,18 +25,25 @@ TEST_P(LayerGpuTest, EveryVariantMatchesTheDefinitionTwice) {
   const auto all =
       gpu_candidates(layer.shape(), c.problem.tokens, layer.context().info(), declined);
   ASSERT_FALSE(all.empty());
-  for (const GpuExperts& experts : all) {
+  const auto check = [&](const GpuExperts& experts) {
     SCOPED_TRACE(to_string(experts));
     GpuPlan plan = make_gpu_plan(layer.shape(), c.problem.tokens, layer.context().info(), experts);
     load(plan, layer);
     const GpuCase::Result first = c.run(layer, plan), second = c.run(layer, plan);
     c.expect_right(first);
     EXPECT_TRUE(same(first.out, second.out));
+  };
+  for (GpuExperts experts : all) {
+    check(experts);
+    if (!experts.grouped || experts.finalizes()) continue;
+    experts.grouped->spans = {.width = 1, .slots = 1};  // every span takes the last one's place
+    check(experts);
   }
 }
 
 // One token; tails of H and I; every number of columns; one expert takes all; many experts; bias;
-// shared experts of all sizes; more tokens than one launch routes.
+// shared experts of all sizes; more tokens than one launch routes; batches that the experts' kernel
+// routes itself, by every kind of rule.
 INSTANTIATE_TEST_SUITE_P(
     Shapes, LayerGpuTest,
     ::testing::Values(
@@ -61,10 +69,32 @@ INSTANTIATE_TEST_SUITE_P(
         "moe t300 h320 i160 e8 k2 bf16 swiglu_oai topk_softmax bias routing_load=hot",
         "moe t700 h256 i64 e300 k8 bf16 swiglu sigmoid_bias shared=64",
         "moe t1500 h128 i64 e8 k2 bf16 swiglu softmax_renormalize",
-        "moe t2100 h256 i64 e16 k4 fp16 act=fp16 geglu topk_softmax"));
+        "moe t2100 h256 i64 e16 k4 fp16 act=fp16 geglu topk_softmax",
+        "moe t1 h512 i256 e32 k4 nvfp4 act=bf16 swiglu softmax_renormalize",
+        "moe t9 h128 i64 e8 k2 nvfp4 act=bf16 swiglu softmax_renormalize",
+        "moe t3 h2880 i96 e32 k4 mxfp4 act=bf16 swiglu_oai topk_softmax bias",
+        "moe t40 h208 i176 e12 k3 nvfp4 act=bf16 geglu softmax",
+        "moe t128 h192 i224 e6 k2 mxfp4 act=bf16 swiglu softmax_renormalize routing_load=hot",
+        "moe t600 h320 i160 e8 k2 mxfp4 act=bf16 swiglu softmax_renormalize routing_load=zipf",
+        "moe t300 h208 i96 e16 k4 nvfp4 act=bf16 swiglu_oai topk_softmax bias",
+        "moe t700 h320 i176 e16 k4 nvfp4 act=bf16 relu2 sigmoid_bias",
+        "moe t3 h192 i64 e16 k4 nvfp4 act=bf16 swiglu softmax_renormalize shared=160",
+        "moe t50 h128 i64 e16 k4 mxfp4 act=bf16 swiglu softmax_renormalize shared=160 shared_gate",
+        "moe t600 h256 i96 e32 k8 nvfp4 act=bf16 swiglu sigmoid_bias shared=96",
+        "moe t1 h128 i64 e16 k4 bf16 swiglu softmax_renormalize shared=160",
+        "moe t1 h128 i64 e16 k4 bf16 swiglu softmax_renormalize ep=1/2",
+        "moe t2 h128 i64 e16 k4 bf16 swiglu hash",
+        "moe t3 h128 i64 e16 k4 bf16 swiglu softmax_renormalize shared=64 shared_gate",
+        "moe t5 h128 i64 e16 k4 bf16 swiglu softmax_renormalize ep=1/2",
+        "moe t7 h128 i64 e8 k8 bf16 swiglu softmax routing_load=hot",
+        "moe t13 h256 i64 e300 k8 bf16 swiglu sigmoid_bias shared=128",
+        "moe t16 h128 i64 e64 k6 bf16 swiglu deepseek_v2 groups=8 topk_groups=3",
+        "moe t16 h64 i64 e1000 k22 bf16 relu2 sigmoid_bias",
+        "moe t40 h128 i64 e16 k4 bf16 swiglu softmax_bias"));
 
-/// Batches of the small kernel and of the large one.
+/// Batches that one launch serves, of the small kernel, and of the large one.
 constexpr const char* kSmallAndLarge[] = {
+    "moe t9 h128 i64 e8 k3 bf16 swiglu softmax_renormalize",
     "moe t24 h128 i64 e8 k3 bf16 swiglu softmax_renormalize",
     "moe t400 h128 i64 e8 k3 bf16 swiglu softmax_renormalize"};
 
@@ -121,6 +151,30 @@ TEST(BadInputGpuTest, IsDroppedAndCountedAndCorruptsNothing) {
     EXPECT_TRUE(same(from_host.out, out));
     EXPECT_EQ(from_host.counters.bad_expert_ids, 4);
     EXPECT_EQ(from_host.counters.non_finite_weights, 2);
+  }
+}
+
+TEST(GivenIdsGpuTest, OneTokenWithASlotTwiceAndNoneOfThisRank) {
+  NEEDS_GPU();
+  const GpuCase c("moe t1 h128 i64 e8 k3 bf16 swiglu softmax_renormalize");
+  const Planned p(c);
+  for (const std::array<std::int32_t, 3> ids : {std::array{5, 2, 5}, {-1, -1, -1}, {9, 7, -3}}) {
+    SCOPED_TRACE(ids[0]);
+    const float weights[] = {0.5F, 0.25F, 2};
+    MoeBuffers given = c.inputs;
+    given.router_logits = {};
+    given.expert_ids = {ids.data(), DType::i32, {1, 3}};
+    given.expert_weights = {weights, DType::f32, {1, 3}};
+    const GpuCase::Result r = c.run(p.layer, p.plan, &given);
+    EXPECT_EQ(r.counters.bad_expert_ids, ids[0] == 9 ? 2 : 0);
+    if (ids[0] == -1) {
+      const auto* out = static_cast<const std::byte*>(r.out.data());
+      EXPECT_TRUE(
+          std::all_of(out, out + r.out.bytes(), [](std::byte b) { return b == std::byte{}; }));
+      continue;
+    }
+    expect_close(r.out, reference(c.made.config, c.made.weights, given, Rounding::exact),
+                 reference(c.made.config, c.made.weights, given, Rounding::honest));
   }
 }
 
@@ -194,7 +248,9 @@ TEST(GraphGpuTest, ServesFewerTokensWithTheSameBitsAndAllocatesNothing) {
 
 TEST(RepeatGpuTest, SameBitsInAHundredRunsBesideABusyStream) {
   NEEDS_GPU();
-  for (const char* line : {"moe t24 h512 i256 e32 k4 bf16 swiglu softmax_renormalize",
+  for (const char* line : {"moe t1 h512 i256 e32 k4 bf16 swiglu softmax_renormalize",
+                           "moe t9 h512 i256 e32 k4 bf16 swiglu softmax_renormalize",
+                           "moe t24 h512 i256 e32 k4 bf16 swiglu softmax_renormalize",
                            "moe t600 h512 i256 e32 k4 bf16 swiglu softmax_renormalize"}) {
     SCOPED_TRACE(line);
     const GpuCase c(line);

@@ -9,6 +9,7 @@
 
 #include "cuda/driver.h"
 #include "jit/nvrtc.h"
+#include "ops/repack/fp4.cuh"
 #include "ops/repack/plan.h"
 #include "ops/repack/upload.h"
 
@@ -92,6 +93,61 @@ class RepackGpuTest : public testing::Test {
     EXPECT_EQ(read(out.data() + offset + rows.size() * 2, poison.size()), poison);
   }
 
+  std::vector<uint8> bytes(const std::byte* device, std::size_t count) const {
+    std::vector<uint8> host(count);
+    cuda::copy_to_host(host.data(), device, count, stream_->get());
+    stream_->synchronize();
+    return host;
+  }
+
+  /// Four-bit weights of `experts` matrices there and back; the tiles are the host's, and nothing
+  /// is written behind them or behind the rows.
+  template <Weights kWeights>
+  void fp4_round_trip(const Matrix& m, int experts) {
+    constexpr int kShift = kWeights == Weights::mxfp4 ? 3 : 0;
+    constexpr std::size_t kGuard = 256;
+    constexpr auto kTile = static_cast<std::size_t>(device::tile_bytes(kWeights));
+    const std::vector<uint8> poison(kGuard, 0xd5);
+    const auto count = static_cast<std::size_t>(experts);
+    std::mt19937 random(3);
+    std::vector<uint8> codes(row_elements(m) / 2 * count);
+    std::vector<uint8> scales(row_elements(m) / fp4_block(kWeights) * count);
+    for (uint8& c : codes) c = static_cast<uint8>(random());
+    for (uint8& s : scales)
+      s = static_cast<uint8>(kWeights == Weights::nvfp4 ? random() % 0x7f : random());
+    for (std::size_t i = 0; i < scales.size(); i += 5) scales[i] = 0;
+
+    const auto tile_total = static_cast<std::size_t>(tile_count(m)) * count;
+    std::vector<uint8> expected(tile_total * kTile);
+    for (std::size_t t = 0; t < tile_total; ++t) {
+      const std::size_t e = t / static_cast<std::size_t>(tile_count(m));
+      const std::size_t first = e * row_elements(m);
+      const int tile = static_cast<int>(t % static_cast<std::size_t>(tile_count(m)));
+      for (int thread = 0; thread < kFp4Threads; ++thread)
+        pack_fp4<kWeights>(m,
+                           {codes.data() + first / 2, scales.data() + first / fp4_block(kWeights)},
+                           kShift, tile, thread, expected.data() + t * kTile);
+    }
+
+    const cuda::DeviceBuffer code_rows = poisoned(codes.size() + kGuard),
+                             scale_rows = poisoned(scales.size() + kGuard),
+                             tiles = poisoned(expected.size() + kGuard);
+    const Fp4Matrices rows = {kWeights, code_rows.data(), scale_rows.data(), kShift};
+    cuda::copy_to_device(rows.codes, codes.data(), codes.size(), stream_->get());
+    cuda::copy_to_device(rows.scales, scales.data(), scales.size(), stream_->get());
+    enqueue_fp4(gpu(), Direction::pack, m, experts, rows, tiles.data());
+    EXPECT_TRUE(bytes(tiles.data(), expected.size()) == expected);
+    EXPECT_EQ(bytes(tiles.data() + expected.size(), kGuard), poison);
+
+    for (const cuda::DeviceBuffer* b : {&code_rows, &scale_rows})
+      cuda::fill(b->data(), 0xd5, b->bytes(), stream_->get());
+    enqueue_fp4(gpu(), Direction::unpack, m, experts, rows, tiles.data());
+    EXPECT_TRUE(bytes(rows.codes, codes.size()) == codes);
+    EXPECT_TRUE(bytes(rows.scales, scales.size()) == scales);
+    EXPECT_EQ(bytes(rows.codes + codes.size(), kGuard), poison);
+    EXPECT_EQ(bytes(rows.scales + scales.size(), kGuard), poison);
+  }
+
   /// Microseconds of what `enqueue` enqueues: the best of five runs after one more.
   double best_us(const std::function<void()>& enqueue) const {
     double best = 1e30;
@@ -134,6 +190,19 @@ TEST_F(RepackGpuTest, SmallMatricesAsOnTheHostAndBack) {
       }
 }
 
+TEST_F(RepackGpuTest, FourBitMatricesAsOnTheHostAndBack) {
+  for (const Matrix& m :
+       {Matrix{1, 32, RowOrder::plain}, Matrix{128, 64, RowOrder::plain},
+        Matrix{130, 96, RowOrder::plain}, Matrix{300, 224, RowOrder::plain},
+        Matrix{2 * 88, 160, RowOrder::gate_up}, Matrix{768, 1024, RowOrder::gate_up}})
+    for (const int experts : {1, 3}) {
+      SCOPED_TRACE(testing::Message() << m.out << " x " << m.in << " experts " << experts);
+      fp4_round_trip<Weights::nvfp4>(m, experts);
+      fp4_round_trip<Weights::mxfp4>(m, experts);
+    }
+  fp4_round_trip<Weights::nvfp4>({129, 208, RowOrder::plain}, 3);
+}
+
 TEST_F(RepackGpuTest, NoExpertsAreNothing) {
   const Matrix m = {128, 64, RowOrder::plain};
   enqueue_pack(gpu(), m, 0, nullptr, nullptr);
@@ -170,11 +239,36 @@ TEST_F(RepackGpuTest, AtLeastHalfOfCopyBandwidth) {
   EXPECT_LE(unpack, 2 * copy);
 }
 
+TEST_F(RepackGpuTest, FourBitBandwidth) {
+  const Matrix m = {2 * 2048, 7168, RowOrder::gate_up};
+  constexpr int kExperts = 32;
+  const std::size_t codes = row_elements(m) / 2 * kExperts, scales = codes / 8;
+  const cuda::DeviceBuffer rows = poisoned(codes + scales), tiles = poisoned(codes + scales);
+  const Fp4Matrices fp4 = {Weights::nvfp4, rows.data(), rows.data() + codes, 0};
+  const double copy = best_us(
+      [&] { cuda::copy_on_device(tiles.data(), rows.data(), codes + scales, stream_->get()); });
+  double us[2] = {};
+  for (const Direction d : {Direction::pack, Direction::unpack})
+    us[static_cast<int>(d)] =
+        best_us([&] { enqueue_fp4(gpu(), d, m, kExperts, fp4, tiles.data()); });
+  std::printf("copy %.0f us, pack %.0f us, unpack %.0f us for %zu bytes\n", copy, us[0], us[1],
+              codes + scales);
+  EXPECT_LE(us[0], 3 * copy);
+  EXPECT_LE(us[1], 6 * copy);  // writes pieces of 16 bytes
+}
+
 TEST(RepackKernel, UsesNoLocalMemory) {
   if (jit::nvrtc().declines) GTEST_SKIP() << *jit::nvrtc().declines;
   jit::Cache cache(in_memory());
+  std::vector<jit::Program> programs;
   for (const Direction direction : {Direction::pack, Direction::unpack}) {
-    const std::shared_ptr<const jit::Binary> binary = cache.get(program({direction}, 90));
+    programs.push_back(program({direction}, 90));
+    for (const Weights weights : {Weights::nvfp4, Weights::mxfp4})
+      programs.push_back(fp4_program(weights, direction, 90));
+  }
+  for (const jit::Program& one : programs) {
+    SCOPED_TRACE(one.instance);
+    const std::shared_ptr<const jit::Binary> binary = cache.get(one);
     EXPECT_EQ(binary->resources.stack_bytes, 0);
     EXPECT_EQ(binary->resources.spill_bytes, 0);
     EXPECT_LE(binary->resources.registers, 32);  // eight blocks an SM

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -23,16 +24,14 @@ using testing::random_matrix;
 struct Activations {
   std::int64_t rows, in;
   std::vector<float> f32;
-  std::vector<std::int8_t> codes;
-  std::vector<float> scales, sums;
+  std::vector<FixedPanel> fixed;
 
   Activations(std::int64_t rows_, std::int64_t in_, std::mt19937_64& random)
       : rows(rows_), in(in_) {
     const std::int64_t stride = padded_columns(in);
     f32.assign(static_cast<std::size_t>(rows * stride), NAN);
-    codes.assign(2 * f32.size(), 0x7f);
-    scales.assign(f32.size() / 16, NAN);
-    sums.assign(f32.size() / 16, NAN);
+    fixed.resize(static_cast<std::size_t>(rows * panels(in)));
+    std::memset(fixed.data(), 0x7f, fixed.size() * sizeof(FixedPanel));
     std::normal_distribution<float> normal;
     for (std::int64_t r = 0; r < rows; ++r) {
       float* row = f32.data() + r * stride;
@@ -40,15 +39,12 @@ struct Activations {
         row[c] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(normal(random)) & 0xffff0000);
       }
       pad_row(row, in);
-      to_fixed(row, fixed().from(r));
+      to_fixed(row, in, fixed.data() + r * panels(in));
     }
   }
-  FixedMemory fixed() { return {codes.data(), scales.data(), sums.data(), padded_columns(in)}; }
   CpuGemm::Rows view(const std::int32_t* index = nullptr) const {
     const std::int64_t stride = padded_columns(in);
-    return {.f32 = {f32.data(), stride},
-            .fixed = {codes.data(), scales.data(), sums.data(), stride},
-            .index = index};
+    return {.f32 = {f32.data(), stride}, .fixed = {fixed.data(), panels(in)}, .index = index};
   }
   double at(std::int64_t r, std::int64_t c) const {
     return f32[static_cast<std::size_t>(r * padded_columns(in) + c)];
@@ -173,7 +169,7 @@ TEST(GroupedGemmCpu, PassesOnWhatIsNotANumber) {
   Activations x(2, 128, random);
   Activations bad = x;
   bad.f32[3] = INFINITY;
-  to_fixed(bad.f32.data(), bad.fixed());
+  to_fixed(bad.f32.data(), bad.in, bad.fixed.data());
   for (const Method method : {Method::f32, Method::automatic}) {
     const Choice choice{best_isa(), method};
     const std::vector<float> y = multiply(CpuGemm(w, Precision::bf16, choice), 0, bad.view(), 2);
@@ -217,18 +213,17 @@ TEST(FixedPoint, KeepsWhatBf16HoldsNearABlocksLargest) {
     row[i] = std::ldexp(1.9921875F, -static_cast<int>(i) / 2) * (i % 2 == 0 ? 1.0F : -1.0F);
   }
   row[20] = 0x1p-140F;
-  std::vector<std::int8_t> codes(2 * kPad);
-  std::vector<float> scales(kPad / 16), sums(kPad / 16);
-  to_fixed(row.data(), {codes.data(), scales.data(), sums.data(), kPad});
+  FixedPanel fixed;
+  to_fixed(row.data(), kPad, &fixed);
   float total = 0;
   for (std::size_t i = 0; i < 16; ++i) {
     const std::size_t at = i / 8 * 64 + i % 2 * 32 + i % 8 / 2;
-    const auto code = static_cast<float>(codes[at + 128] - 256 * codes[at]);
-    EXPECT_EQ(code * scales[0], row[i]) << i;
+    const auto code = static_cast<float>(fixed.low[at] - 256 * fixed.high[at]);
+    EXPECT_EQ(code * fixed.scales[0], row[i]) << i;
     total += code;
   }
-  EXPECT_EQ(sums[0], total);
-  EXPECT_TRUE(std::isfinite(scales[2]));  // of block 1
+  EXPECT_EQ(fixed.sums[0], total);
+  EXPECT_TRUE(std::isfinite(fixed.scales[2]));  // of block 1
 }
 
 }  // namespace

@@ -18,8 +18,11 @@ struct Problem {
   int lists = 0;          ///< local experts and shared ones
   int slots_a_token = 0;  ///< top_k and shared ones
   Half half = Half::bf16;
+  Weights weights = Weights::half;
   device::ActivationCode activation = device::ActivationCode::swiglu;
   bool bias = false, weight_on_input = false;
+  int shared = 0;                           ///< of the lists, at their end
+  std::optional<device::Selection> select;  ///< if the kernel may choose experts itself
   friend bool operator==(const Problem&, const Problem&) = default;
 };
 
@@ -29,16 +32,18 @@ std::optional<std::string> declines(const Problem& problem, const cuda::DeviceIn
 /// Configs that fit, best guess first. Pure.
 std::vector<Config> candidates(const Problem& problem, const cuda::DeviceInfo& device);
 
-/// "fused tokens 8 block 8 stages 6"
+/// How long a problem takes, as bytes that memory delivers meanwhile: the candidates' order.
+double expected_cost(const Problem& problem, const Config& config);
+
+/// "fused tokens 8 block 8 stages 6 routing"
 std::string to_string(const Config& config);
 jit::Program program(const Config& config, int sm);
 jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceInfo& device);
 
-/// Bytes of Args::act for `rows` rows, of Args::partial, and words of Args::flag with Args::arrived
-/// behind it.
+/// Bytes of Args::act for `rows` rows and of Args::partial, and words of Args::marks.
 struct Scratch {
   std::int64_t act, partial;
-  int flags;
+  int marks;
 };
 Scratch scratch(const Problem& problem, const Config& config, int rows,
                 const cuda::DeviceInfo& device);

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -41,7 +39,10 @@ bool has_f16c() {
 bool supported(Isa isa) noexcept {
   if (isa == Isa::baseline) return true;
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+  // Asked once: under a hypervisor each cpuid takes microseconds.
+  static const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+  return avx2;
 #else
   return false;
 #endif
@@ -176,12 +177,16 @@ std::int64_t padded_columns(std::int64_t in) noexcept {
   return round_up<std::int64_t>(in, kPad);
 }
 
+std::int64_t panels(std::int64_t in) noexcept {
+  return ceil_div<std::int64_t>(in, kPad);
+}
+
 void pad_row(float* row, std::int64_t in) noexcept {
   std::fill(row + in, row + padded_columns(in), 0.0F);
 }
 
-void to_fixed(const float* row, const FixedMemory& to) noexcept {
-  kernels(best_isa()).to_fixed(row, to);
+void to_fixed(const float* row, std::int64_t in, FixedPanel* to) noexcept {
+  kernels(best_isa()).to_fixed(row, panels(in), to);
 }
 
 }  // namespace switchyard::grouped_gemm

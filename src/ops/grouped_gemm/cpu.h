@@ -82,9 +82,11 @@ class CpuGemm {
 
 /// Columns that a row of f32 or fixed-point activations takes, padding included.
 std::int64_t padded_columns(std::int64_t in) noexcept;
+/// FixedPanels that a row takes.
+std::int64_t panels(std::int64_t in) noexcept;
 /// Zeros the padding of a row of f32.
 void pad_row(float* row, std::int64_t in) noexcept;
-/// The fixed-point form of a padded row of f32 into the first row of `to`.
-void to_fixed(const float* row, const FixedMemory& to) noexcept;
+/// The fixed-point form of a padded row of `in` columns.
+void to_fixed(const float* row, std::int64_t in, FixedPanel* to) noexcept;
 
 }  // namespace switchyard::grouped_gemm

@@ -70,9 +70,8 @@ class Operand {
   Operand(const GroupedGemmArgs& args, const CpuGemm& gemm)
       : stride_(padded_columns(gemm.in())),
         f32_(DType::f32, {args.out.shape[0], stride_}),
-        codes_(gemm.may_use_fixed() ? Tensor(DType::i8, {args.out.shape[0], 2 * stride_})
-                                    : Tensor()),
-        blocks_(codes_ ? Tensor(DType::f32, {2, args.out.shape[0], stride_ / 16}) : Tensor()) {
+        panels_(grouped_gemm::panels(gemm.in())) {
+    if (gemm.may_use_fixed()) fixed_.resize(static_cast<std::size_t>(args.out.shape[0] * panels_));
     const std::int64_t in = gemm.in();
     const Tensor& factors = args.weights->input_factor;
     const std::int64_t* offsets = args.offsets.as<std::int64_t>();
@@ -87,28 +86,22 @@ class Operand {
         for (std::int64_t c = 0; c < in; ++c) row[c] *= factor[c];
       }
       grouped_gemm::pad_row(row, in);
-      if (codes_) grouped_gemm::to_fixed(row, fixed().from(r));
+      if (!fixed_.empty()) grouped_gemm::to_fixed(row, in, fixed_.data() + r * panels_);
     }
   }
 
   CpuGemm::Rows from_row(std::int64_t first) {
     CpuGemm::Rows rows;
     rows.f32 = {f32_.as<float>() + first * stride_, stride_};
-    if (codes_) rows.fixed = fixed().from(first).rows();
+    if (!fixed_.empty()) rows.fixed = {fixed_.data() + first * panels_, panels_};
     return rows;
   }
 
  private:
-  grouped_gemm::FixedMemory fixed() {
-    float* scales = blocks_.as<float>();
-    return {.codes = codes_.as<std::int8_t>(),
-            .scales = scales,
-            .sums = scales + blocks_.shape().elements() / 2,
-            .stride = stride_};
-  }
-
   std::int64_t stride_;
-  Tensor f32_, codes_, blocks_;
+  Tensor f32_;
+  std::int64_t panels_;
+  std::vector<grouped_gemm::FixedPanel> fixed_;
 };
 
 /// Bias, activation and the output's type, for row r of expert e.

@@ -6,22 +6,53 @@
 #include <cmath>
 
 #include "base/math.h"
+#include "ops/expected_rows.h"
 
 namespace switchyard::grouped_gemm {
 namespace {
 
-/// FC2's rows of a span stay in L2 beside what streams through it.
-constexpr std::int64_t kSpanBytes = 8 << 20;
-constexpr int kSlots = 4;
+/// What the sums of the spans in flight take at most, if two spans fit: they stay in L2.
+constexpr std::int64_t kSumBytes = 32 << 20;
+constexpr int kSpansInFlight = 4, kSpansAtLeast = 8;
+constexpr int kFlagAlign = 4;      // words of a bulk copy
+constexpr double kReadBytes = 17;  // a clock and SM, from memory
 constexpr int kMaxStages = 8;
+constexpr int kStatic = 512;  // barriers and such
 
-int spans(const GpuProblem& p, const Config& fc2) {
-  return ceil_div(ceil_div(p.hidden, Config::kRows), fc2.span);
+int stages(const Config& c, const cuda::DeviceInfo& device) {
+  const int other = 1024 + kStatic + 16 * c.block;  // alignment, barriers, what rows() takes
+  return std::min(kMaxStages, (device.smem_per_block - other) / c.stage_bytes());
 }
 
-int stages(int block, const cuda::DeviceInfo& device) {
-  const int stage = Config::kWeightBytes + block * Config::kDepth * 2;
-  return std::min(kMaxStages, (device.smem_per_block - 1024 - 2 * 8 * kMaxStages) / stage);
+/// Wide spans read a row's activations less often, narrow ones leave less to store at the end.
+Spans spans_of(const GpuProblem& p, const Config& c) {
+  if (c.sum == Sum::none) return {.width = ceil_div(p.hidden, c.wide_rows()), .slots = 0};
+  const std::int64_t wide_bytes = std::int64_t{std::max(p.tokens, 1)} * c.wide_rows() * 4;
+  const int wides = ceil_div(p.hidden, c.wide_rows());
+  const auto fit = static_cast<int>(
+      std::min<std::int64_t>(wides, std::max<std::int64_t>(2, kSumBytes / wide_bytes)));
+  const int width = std::clamp(fit / kSpansInFlight, 1, std::max(1, wides / kSpansAtLeast));
+  return {.width = width, .slots = std::min(ceil_div(wides, width), std::max(2, fit / width))};
+}
+
+/// Clocks of a step that has `columns` tokens, as measured (docs/performance.md): the tensor cores
+/// take 4 a column and warpgroup, the SM's port to L2 brings 32 bytes, memory 17; packed weights
+/// have to be decoded, best by four warpgroups.
+double step_clocks(const Config& c, int columns) {
+  const double weights = c.groups * c.weight_bytes();
+  const double tensor = 4.0 * c.groups * columns;
+  const double port = (weights / c.cluster + 2.0 * Config::kDepth * columns) / 32;
+  if (c.weights == Weights::half) return std::max({tensor, port, 1.02 * weights / kReadBytes});
+  const double decode = c.groups * (c.groups == 4 ? 350.0 + 5 * columns : 480.0 + 2 * columns);
+  return std::max({tensor / 0.62, port, decode});
+}
+
+/// What summing up adds, in bytes from memory.
+double sum_cost(const GpuProblem& p, Sum sum) {
+  const double values = static_cast<double>(p.tokens) * p.slots_a_token * p.hidden;
+  constexpr double kLaunch = 12e6;  // 3 us
+  return sum == Sum::none ? 4 * values + kLaunch
+                          : 8 * values;  // additions to L2, at half of memory's rate
 }
 
 }  // namespace
@@ -36,70 +67,85 @@ std::optional<std::string> gpu_declines(const GpuProblem& p, const cuda::DeviceI
 }
 
 std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceInfo& device) {
-  const double pairs = static_cast<double>(p.tokens) * p.slots_a_token;
-  const double mean = pairs / std::max(1, p.lists);
-  const std::int64_t row_bytes = static_cast<std::int64_t>(pairs) * Config::kRows * 4;
-  const int span = static_cast<int>(
-      std::clamp<std::int64_t>(kSpanBytes / std::max<std::int64_t>(row_bytes, 1), 1, 8));
   std::vector<GpuConfigs> all;
-  for (const int block : {32, 64, 96, 128, 160, 192, 256}) {
-    Config c = {.phase = Phase::fc1,
-                .block = block,
-                .narrow = block <= 32 ? block : 32,
-                .stages = stages(block, device),
-                .span = 1,
-                .slots = 1,
-                .activation = p.activation,
-                .bias = p.bias,
-                .weight_on_input = p.weight_on_input,
-                .half = p.half};
-    GpuConfigs pair = {.fc1 = c, .fc2 = c};
-    pair.fc2.phase = Phase::fc2;
-    pair.fc2.activation = device::ActivationCode::identity;
-    pair.fc2.span = span;
-    pair.fc2.slots = kSlots;
-    all.push_back(pair);
+  constexpr int kBlocks[] = {16, 32, 64, 96, 128, 144};  // each with the one before it as `narrow`
+  struct Shape {
+    int cluster, groups;
+  };
+  for (const auto [cluster, groups] : {Shape{1, 4}, Shape{1, 2}, Shape{2, 2}}) {
+    for (const int& block : kBlocks) {
+      if (cluster > 1 && block < 64) continue;  // two more blocks are better than one of each CTA
+      if (groups > 2 && (block > 32 || p.weights == Weights::half)) continue;  // registers
+      for (const Sum sum : {Sum::exact, Sum::none}) {
+        if (groups > 2 && sum != Sum::none) continue;            // registers
+        if (sum == Sum::none && p.half == Half::fp16) continue;  // rows would be as coarse as `out`
+        Config c = {.phase = Phase::fc1,
+                    .block = block,
+                    .narrow = &block == kBlocks ? block : *(&block - 1),
+                    .cluster = cluster,
+                    .groups = groups,
+                    .stages = 0,
+                    .sum = sum,
+                    .activation = p.activation,
+                    .bias = p.bias,
+                    .weight_on_input = p.weight_on_input,
+                    .half = p.half,
+                    .weights = p.weights};
+        c.stages = stages(c, device);
+        GpuConfigs pair = {.fc1 = c, .fc2 = c, .spans = spans_of(p, c)};
+        pair.fc2.phase = Phase::fc2;
+        pair.fc2.activation = device::ActivationCode::identity;
+        all.push_back(pair);
+      }
+    }
   }
-  // Clocks of a stage: the tensor cores take 4 a column, the SM's port to L2 about 44 bytes a
-  // clock.
-  const auto clocks = [](int columns) {
-    return std::max(4.0 * columns, (Config::kWeightBytes + 2.0 * Config::kDepth * columns) / 44);
-  };
-  const auto cost = [&](const GpuConfigs& c) {
-    const double most = mean + std::sqrt(mean);
-    const int whole = static_cast<int>(most / c.fc1.block);
-    const double rest = most - whole * c.fc1.block;
-    return whole * clocks(c.fc1.block) + clocks(rest <= c.fc1.narrow ? c.fc1.narrow : c.fc1.block);
-  };
-  std::stable_sort(all.begin(), all.end(),
-                   [&](const auto& a, const auto& b) { return cost(a) < cost(b); });
+  std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) {
+    return expected_cost(p, a) < expected_cost(p, b);
+  });
   return all;
 }
 
+double expected_cost(const GpuProblem& p, const GpuConfigs& configs) {
+  const Config& c = configs.fc1;
+  const ExpectedRows expected = expected_rows(p.tokens, p.slots_a_token, p.lists);
+  double clocks = 0;  // of a step, over all blocks of an expert
+  for (const double r : expected.rows) {
+    const double blocks = std::ceil(r / c.group());
+    const double tile = r / blocks / c.cluster;
+    clocks += blocks * c.cluster * step_clocks(c, tile <= c.narrow ? c.narrow : c.block) / 3;
+  }
+  const double steps = expected.experts * (device::is_gated(p.activation) ? 3 : 2) *
+                       p.intermediate * p.hidden / (c.wide_rows() * Config::kDepth);
+  constexpr double kFixed = 72e6;  // 18 us
+  return steps * clocks * kReadBytes + sum_cost(p, configs.fc2.sum) + kFixed;
+}
+
 std::string to_string(const Config& c) {
-  const std::string text =
-      fmt::format("sm90 {} block {} narrow {} stages {}", c.phase == Phase::fc1 ? "fc1" : "fc2",
-                  c.block, c.narrow, c.stages);
-  return c.phase == Phase::fc1 ? text : text + fmt::format(" span {} slots {}", c.span, c.slots);
+  return fmt::format("sm90 {} block {} narrow {} cluster {} groups {} stages {}{}",
+                     c.phase == Phase::fc1 ? "fc1" : "fc2", c.block, c.narrow, c.cluster, c.groups,
+                     c.stages, c.sum == Sum::none ? " rows" : "");
 }
 
 jit::Program program(const Config& c, int sm) {
   return {.file = "ops/grouped_gemm/kernel_sm90.cuh",
-          .instance = fmt::format(
-              "switchyard::grouped_gemm::kernel<switchyard::grouped_gemm::Config{{"
-              "switchyard::grouped_gemm::Phase({}), {}, {}, {}, {}, {}, "
-              "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({})}}>",
-              static_cast<int>(c.phase), c.block, c.narrow, c.stages, c.span, c.slots,
-              static_cast<int>(c.activation), c.bias, c.weight_on_input, static_cast<int>(c.half)),
+          .instance =
+              fmt::format("switchyard::grouped_gemm::kernel<switchyard::grouped_gemm::Config{{"
+                          "switchyard::grouped_gemm::Phase({}), {}, {}, {}, {}, {}, "
+                          "switchyard::grouped_gemm::Sum({}), "
+                          "switchyard::device::ActivationCode({}), {}, {}, switchyard::Half({}), "
+                          "switchyard::Weights({})}}>",
+                          static_cast<int>(c.phase), c.block, c.narrow, c.cluster, c.groups,
+                          c.stages, static_cast<int>(c.sum), static_cast<int>(c.activation), c.bias,
+                          c.weight_on_input, static_cast<int>(c.half), static_cast<int>(c.weights)),
           .arch = jit::architecture(sm),
           .options = {}};
 }
 
 jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceInfo& device) {
   return {.kernel = std::move(kernel),
-          .grid = {static_cast<unsigned>(device.multiprocessors)},
-          .block = {Config::kThreads},
-          .cluster = {},
+          .grid = {static_cast<unsigned>(device.multiprocessors / config.cluster * config.cluster)},
+          .block = {static_cast<unsigned>(config.threads())},
+          .cluster = {static_cast<unsigned>(config.cluster)},
           .smem_bytes = config.smem_bytes(),
           .overlap_previous = true};
 }
@@ -107,10 +153,22 @@ jit::Launch launch(const Config& config, jit::Kernel kernel, const cuda::DeviceI
 Scratch scratch(const GpuProblem& p, const GpuConfigs& c, int rows) {
   const int outputs = device::is_gated(p.activation) ? 2 * p.intermediate : p.intermediate;
   const std::int64_t width = std::int64_t{ceil_div(outputs, Config::kRows)} * c.fc1.act_rows();
-  const int in_flight = std::min(c.fc2.slots, spans(p, c.fc2));
-  return {.act = rows * width * 2,
-          .rows = std::int64_t{rows} * in_flight * c.fc2.span * Config::kRows * 4,
-          .flags = 2 * spans(p, c.fc2)};
+  const std::int64_t act = rows * width * 2;
+  if (c.fc2.sum == Sum::none)
+    return {.act = act,
+            .sums = 0,
+            .rows = std::int64_t{rows} * p.hidden * 2,
+            .spans = 0,
+            .bounds = kFlagAlign,
+            .flags = kFlagAlign + rows};
+  const std::int64_t wide_bytes = std::int64_t{p.tokens} * c.fc2.wide_rows() * 4;
+  const int spans = ceil_div(ceil_div(p.hidden, c.fc2.wide_rows()), c.spans.width);
+  return {.act = act,
+          .sums = c.spans.slots * c.spans.width * wide_bytes,
+          .rows = 0,
+          .spans = spans,
+          .bounds = round_up(1 + 2 * spans, kFlagAlign),
+          .flags = round_up(1 + 2 * spans, kFlagAlign) + rows};
 }
 
 }  // namespace switchyard::grouped_gemm

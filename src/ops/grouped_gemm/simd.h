@@ -31,34 +31,25 @@ struct FloatRows {
 };
 inline constexpr int kPad = 128;
 
-/// Rows of 16-bit fixed point with one power of two for every block of 16 columns: what bf16 holds
-/// is kept but for values below 2^-7 of their block's largest. Padded with zeros to a multiple of
-/// kPad. A code is low - 256 high, two signed bytes.
+/// 128 columns of an activation row in 16-bit fixed point with one power of two for every block of
+/// 16: what bf16 holds is kept but for values below 2^-7 of their block's largest. A code is
+/// low - 256 high, two signed bytes.
 ///
-/// The 256 bytes of a panel of 128 columns are the high bytes, then the low ones, in the order in
-/// which blends, masks and shifts of bytes bring out a 4-bit row: 32 each of the even and odd
-/// columns among the first 8 of the blocks, then of those among the last 8; of each of these 4
-/// from block 0, 4 from block 4, 4 from block 1, ... kBlockOfLane has the blocks' order.
-struct FixedRows {
-  const std::int8_t* codes = nullptr;  ///< [rows, 2 stride]
-  const float* scales = nullptr;       ///< [rows, stride / 16]
-  const float* sums = nullptr;         ///< [rows, stride / 16]  of the block's codes
-  std::int64_t stride = 0;
+/// The bytes lie in the order in which blends, masks and shifts of bytes bring out a 4-bit row: 32
+/// each of the even and odd columns among the first 8 of the blocks, then of those among the last
+/// 8; of each of these 4 from block 0, 4 from block 4, 4 from block 1, ... kBlockOfLane has the
+/// blocks' order. All that a panel of weights meets lies in five cache lines behind one pointer.
+struct FixedPanel {
+  std::int8_t high[kPad], low[kPad];
+  float scales[kPad / 16];
+  float sums[kPad / 16];  ///< of the block's codes
 };
 inline constexpr int kBlockOfLane[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
-/// The memory of FixedRows.
-struct FixedMemory {
-  std::int8_t* codes = nullptr;  ///< [rows, 2 stride]
-  float* scales = nullptr;       ///< [rows, stride / 16]
-  float* sums = nullptr;         ///< [rows, stride / 16]
-  std::int64_t stride = 0;       ///< padded_columns()
-
-  FixedMemory from(std::int64_t row) const noexcept {
-    const std::int64_t block = row * stride / 16;
-    return {codes + 32 * block, scales + block, sums + block, stride};
-  }
-  FixedRows rows() const noexcept { return {codes, scales, sums, stride}; }
+/// Rows of it, padded with zeros to whole panels.
+struct FixedRows {
+  const FixedPanel* data = nullptr;
+  std::int64_t stride = 0;  ///< panels a row
 };
 
 /// Rows of weights and activations that share a call: y[t * y_stride + r] for
@@ -74,11 +65,11 @@ struct Block {
 struct Kernels {
   /// Any format: decodes a panel of rows once, then multiplies it with every token.
   void (*multiply)(const MatrixView& w, const FloatRows& x, const Block& block);
-  /// 4-bit formats of fixed_declines(): integer products, one conversion per 64 columns. Null
+  /// 4-bit formats of fixed_declines(): integer products, one conversion per 128 columns. Null
   /// where the instruction set has no byte shuffle.
   void (*multiply_fixed)(const MatrixView& w, const FixedRows& x, const Block& block);
-  /// The fixed-point form of a padded row of f32 into the first row of `to`.
-  void (*to_fixed)(const float* row, const FixedMemory& to);
+  /// The fixed-point form of `panels` * kPad columns of f32.
+  void (*to_fixed)(const float* row, std::int64_t panels, FixedPanel* to);
 };
 
 extern const Kernels kBaseline;

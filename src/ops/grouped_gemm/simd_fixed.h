@@ -8,12 +8,13 @@
 //
 //   block:  sum of w x  =  (-256 sum of q high + sum of q low) - zero (sum of x)     < 2^24
 //
-// times the scale of the weights' and of the activations' block. At one token 128 weights take 51
-// instructions, 14 cycles on Zen 3 (docs/cpu.md). 16 FMAs with a decode to f32 take about 120.
+// times the scale of the weights' and of the activations' block. At one token 128 weights take 38
+// vector operations, 13 to 14 cycles on Zen 3 (docs/cpu.md). 16 FMAs with a decode to f32 take
+// about 120 instructions. One file, because one source compiles it, for AVX2 alone.
 namespace switchyard::grouped_gemm {
 namespace {
 
-/// Weight scales of 128 columns, one float per 16, in the order of FixedRows, in units of kUnit.
+/// Weight scales of 128 columns, one float per 16, in the order of FixedPanel, in units of kUnit.
 /// unusual(): these are not what load() said.
 struct E4m3Per16 {
   static constexpr float kUnit = 0x1p8F;
@@ -129,21 +130,11 @@ inline __m256i dot_bytes(const Weights& w, const std::int8_t* x) {
 }
 
 /// One float a block, in the order of kBlockOfLane.
-inline __m256 dot_blocks(const Weights& w, const std::int8_t* x) {
-  const __m256i high = dot_bytes(w, x), low = dot_bytes(w, x + 128);
+inline __m256 dot_blocks(const Weights& w, const FixedPanel& x) {
+  const __m256i high = dot_bytes(w, x.high), low = dot_bytes(w, x.low);
   return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(-256)),
                                              _mm256_madd_epi16(low, _mm256_set1_epi16(1))));
 }
-
-struct FixedToken {
-  const std::int8_t* codes;
-  const float* scales;
-  const float* sums;
-
-  FixedToken at(std::int64_t panel) const {
-    return {codes + 256 * panel, scales + 8 * panel, sums + 8 * panel};
-  }
-};
 
 /// A row of weights.
 struct WeightRow {
@@ -158,30 +149,28 @@ inline WeightRow weight_row(const MatrixView& w, std::int64_t row) {
           .zeros = w.zeros ? w.zeros + row * w.groups : nullptr};
 }
 
-/// Panel `panel` of 128 columns of a row against kTokens tokens.
+/// Panel `panel` of 128 columns of a row against that of kTokens tokens.
 template <class Codes, class Scale, int kTokens>
 inline void fixed_panel(const MatrixView& w, const WeightRow& row, std::int64_t panel,
-                        const FixedToken* x, Scale& scale, __m256 (&sums)[kTokens]) {
+                        const FixedPanel* const (&x)[kTokens], Scale& scale,
+                        __m256 (&sums)[kTokens]) {
   const Weights weights = unpack<Codes>(row.codes + 64 * panel);
   const __m256 weight_scale = scale.load(w, row.scales, panel);
   const __m256 zero = Codes::zero(w, row.zeros, panel);
 #pragma GCC unroll 4
   for (int t = 0; t < kTokens; ++t) {
-    const std::int8_t* codes = x[t].codes + 256 * panel;
-    // Operands of instructions: kept in registers for the next row, GCC would spill them.
-    asm volatile("" : "+r"(codes));
-    const __m256 pairs = dot_blocks(weights, codes);
+    const __m256 pairs = dot_blocks(weights, *x[t]);
     // Exact: both products and their difference are integers below 2^24.
-    const __m256 dot = _mm256_fnmadd_ps(zero, _mm256_loadu_ps(x[t].sums + 8 * panel), pairs);
-    const __m256 scales = _mm256_mul_ps(weight_scale, _mm256_loadu_ps(x[t].scales + 8 * panel));
+    const __m256 dot = _mm256_fnmadd_ps(zero, _mm256_loadu_ps(x[t]->sums), pairs);
+    const __m256 scales = _mm256_mul_ps(weight_scale, _mm256_loadu_ps(x[t]->scales));
     sums[t] = _mm256_fmadd_ps(dot, scales, sums[t]);
   }
 }
 
 /// The last panel of a row, from padded copies: nothing is read beyond the row.
 template <class Codes, int kTokens>
-void fixed_tail(const MatrixView& w, const WeightRow& row, std::int64_t panel, const FixedToken* x,
-                __m256 (&sums)[kTokens]) {
+void fixed_tail(const MatrixView& w, const WeightRow& row, std::int64_t panel,
+                const FixedPanel* const (&x)[kTokens], __m256 (&sums)[kTokens]) {
   const std::int64_t c = panel * kPad;
   std::uint8_t codes[kPad / 2] = {};
   __builtin_memcpy(codes, row.codes + c / 2, static_cast<std::size_t>(w.in - c) / 2);
@@ -196,10 +185,8 @@ void fixed_tail(const MatrixView& w, const WeightRow& row, std::int64_t panel, c
   tail.scale = DType::f32;
   tail.scale_cols = 16;
   tail.groups = kPad / 16;
-  FixedToken last[kTokens];
-  for (int t = 0; t < kTokens; ++t) last[t] = x[t].at(panel);
   AnyScale scale;
-  fixed_panel<Codes>(tail, {codes, reinterpret_cast<const std::uint8_t*>(scales), zeros}, 0, last,
+  fixed_panel<Codes>(tail, {codes, reinterpret_cast<const std::uint8_t*>(scales), zeros}, 0, x,
                      scale, sums);
 }
 
@@ -221,17 +208,23 @@ struct RowRange {
 
 template <class Codes, class Scale, int kTokens>
 __attribute__((noinline)) void fixed_rows(const MatrixView& w, RowRange rows, Panels panels,
-                                          const FixedToken* x, float* y, std::int64_t y_stride) {
+                                          const FixedPanel* const (&x)[kTokens], float* y,
+                                          std::int64_t y_stride) {
   Scale scale;
   F32 sums[kTokens][kFixedRows];
   const std::int64_t whole = w.in / kPad < panels.end ? w.in / kPad : panels.end;
   for (int r = 0; r < rows.count; ++r) {
     const WeightRow row = weight_row(w, rows.first + r);
+    const FixedPanel* at[kTokens];
     __m256 s[kTokens];
-    for (__m256& sum : s) sum = _mm256_setzero_ps();
+    for (int t = 0; t < kTokens; ++t) {
+      at[t] = x[t] + panels.first;
+      s[t] = _mm256_setzero_ps();
+    }
     for (std::int64_t panel = panels.first; panel < whole; ++panel) {
       __builtin_prefetch(row.codes + 64 * panel + kAhead);
-      fixed_panel<Codes>(w, row, panel, x, scale, s);
+      fixed_panel<Codes>(w, row, panel, at, scale, s);
+      for (const FixedPanel*& token : at) ++token;
     }
     for (int t = 0; t < kTokens; ++t) sums[t][r] = s[t];
   }
@@ -247,11 +240,13 @@ __attribute__((noinline)) void fixed_rows(const MatrixView& w, RowRange rows, Pa
     }
   }
   if (whole == panels.end) return;
+  const FixedPanel* at[kTokens];
+  for (int t = 0; t < kTokens; ++t) at[t] = x[t] + whole;
   for (int r = 0; r < rows.count; ++r) {
     // Sums of its own: the loop's stay in registers only if no call sees their address.
     __m256 last[kTokens];
     for (__m256& sum : last) sum = _mm256_setzero_ps();
-    fixed_tail<Codes>(w, weight_row(w, rows.first + r), whole, x, last);
+    fixed_tail<Codes>(w, weight_row(w, rows.first + r), whole, at, last);
     for (int t = 0; t < kTokens; ++t) y[t * y_stride + r] += sum(last[t]) * Codes::kUnit;
   }
 }
@@ -262,23 +257,20 @@ void fixed_tokens(const MatrixView& w, const FixedRows& x, const Block& block, R
   const std::int64_t stride = block.y_stride;
   for (std::int64_t t = 0; t < block.tokens; t += 4) {
     const std::int64_t tokens = block.tokens - t < 4 ? block.tokens - t : 4;
-    FixedToken token[4];
+    const FixedPanel* token[4] = {};
     for (std::int64_t i = 0; i < tokens; ++i) {
-      const std::int64_t from = block.index ? block.index[t + i] : t + i;
-      token[i] = {.codes = x.codes + from * 2 * x.stride,
-                  .scales = x.scales + from * (x.stride / 16),
-                  .sums = x.sums + from * (x.stride / 16)};
+      token[i] = x.data + (block.index ? block.index[t + i] : t + i) * x.stride;
     }
     float* y = block.y + t * stride + (rows.first - block.first_row);
     switch (tokens) {
       case 1:
-        fixed_rows<Codes, Scale, 1>(w, rows, panels, token, y, stride);
+        fixed_rows<Codes, Scale, 1>(w, rows, panels, {token[0]}, y, stride);
         break;
       case 2:
-        fixed_rows<Codes, Scale, 2>(w, rows, panels, token, y, stride);
+        fixed_rows<Codes, Scale, 2>(w, rows, panels, {token[0], token[1]}, y, stride);
         break;
       case 3:
-        fixed_rows<Codes, Scale, 3>(w, rows, panels, token, y, stride);
+        fixed_rows<Codes, Scale, 3>(w, rows, panels, {token[0], token[1], token[2]}, y, stride);
         break;
       default:
         fixed_rows<Codes, Scale, 4>(w, rows, panels, token, y, stride);

@@ -3,7 +3,7 @@
 #include "ops/grouped_gemm/simd.h"
 #include "ops/grouped_gemm/simd_vector.h"
 
-// Activations to 16-bit fixed point (FixedRows), in plain loops that compilers vectorise.
+// Activations to 16-bit fixed point (FixedPanel), in plain loops that compilers vectorise.
 namespace switchyard::grouped_gemm {
 namespace {
 
@@ -12,10 +12,10 @@ inline float power_of_two(int exponent) {
   return bit_cast<float>(static_cast<std::uint32_t>(exponent + 127) << 23);
 }
 
-void to_fixed(const float* row, const FixedMemory& to) {
+void to_fixed(const float* row, std::int64_t panels, FixedPanel* to) {
   // Adding it rounds to an integer, to nearest even, for anything below 2^22.
   constexpr float kRounder = 0x1.8p23F;
-  for (std::int64_t block = 0; block < to.stride / 16; ++block) {
+  for (std::int64_t block = 0; block < panels * 8; ++block) {
     const float* x = row + 16 * block;
     std::int32_t largest = 0;  // of the bits without sign: ordered like the numbers
     for (int i = 0; i < 16; ++i) {
@@ -36,16 +36,15 @@ void to_fixed(const float* row, const FixedMemory& to) {
       codes[i] = finite ? static_cast<std::int32_t>(code + kRounder - kRounder) : 0;
       sum += codes[i];
     }
-    const std::int64_t panel = block / 8, quarter = block % 4, half = block % 8 / 4;
-    const std::int64_t lane = 8 * panel + 2 * quarter + half;
-    to.scales[lane] = finite ? power_of_two(exponent) : __builtin_nanf("");
-    to.sums[lane] = static_cast<float>(sum);
-    std::int8_t* bytes = to.codes + 256 * panel + 8 * quarter + 4 * half;
+    FixedPanel& panel = to[block / 8];
+    const std::int64_t lane = 2 * (block % 4) + block % 8 / 4;
+    panel.scales[lane] = finite ? power_of_two(exponent) : __builtin_nanf("");
+    panel.sums[lane] = static_cast<float>(sum);
     for (int i = 0; i < 16; ++i) {
       const auto low = static_cast<std::int8_t>(codes[i]);
-      const int column = i / 8 * 64 + i % 2 * 32 + i % 8 / 2;
-      bytes[column] = static_cast<std::int8_t>((low - codes[i]) / 256);
-      bytes[column + 128] = low;
+      const std::int64_t column = 4 * lane + i / 8 * 64 + i % 2 * 32 + i % 8 / 2;
+      panel.high[column] = static_cast<std::int8_t>((low - codes[i]) / 256);
+      panel.low[column] = low;
     }
   }
 }

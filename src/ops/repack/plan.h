@@ -1,5 +1,6 @@
 #pragma once
 
+#include "device/half.cuh"
 #include "jit/kernel.h"
 #include "ops/repack/tiles.h"
 
@@ -7,6 +8,9 @@
 namespace switchyard::repack {
 
 jit::Program program(const Config& config, int sm);
+
+jit::Program norm_program(Half half, Weights weights, int sm);
+jit::Program fp4_program(Weights weights, Direction direction, int sm);
 
 /// For `experts` matrices that lie one behind the other on both sides; `kernel` is program()'s.
 jit::Launch launch(const Matrix& matrix, int experts, jit::Kernel kernel);

@@ -68,6 +68,14 @@ struct Args {
   Matrix matrix;
 };
 
+/// The only parameter of `norm`.
+struct NormArgs {
+  const Chunk* tiles;    // [E, row tiles, column_tiles, kTileChunks]
+  uint32* norms;         // [E, 2]  f32, the first of each; 0 at launch
+  const float* factors;  // [E, 2]  of packed weights, the first counts
+  int column_tiles;
+};
+
 enum class Direction : int { pack, unpack };
 
 struct Config {

@@ -6,165 +6,15 @@
 //   reads  T E logits, limited by latency; the same bits every run; ties go to the lower expert
 #pragma once
 
-#include "device/half.cuh"
-#include "device/ptx.cuh"
+#include "device/select.cuh"
 #include "ops/route/shared.cuh"
 
 namespace switchyard::route {
 
-/// Orders floats as unsigned integers; NaN below everything.
-__device__ inline uint32 order_key(float value) {
-  if (value != value) return 0;
-  const uint32 bits = __float_as_uint(value + 0.0f);  // -0 ties with 0
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-__device__ inline float minus_infinity() {
-  return __uint_as_float(0xff800000u);
-}
-__device__ inline float warp_max(float v) {
-  for (int d = 16; d; d /= 2) v = fmaxf(v, __shfl_xor_sync(~0u, v, d));
-  return v;
-}
-__device__ inline float warp_sum(float v) {
-  for (int d = 16; d; d /= 2) v += __shfl_xor_sync(~0u, v, d);
-  return v;
-}
-
-template <Score kScore>
-__device__ inline float score_of(float z) {
-  if constexpr (kScore == Score::sigmoid) return 1 / (1 + expf(-z));
-  if constexpr (kScore == Score::sqrt_softplus) return sqrtf(z > 20 ? z : log1pf(expf(z)));
-  return z;  // softmax is monotonic: its exponentials are taken of the selected logits
-}
-
-/// One token by one warp: lane holds experts lane, lane + 32, ... Lane j < K leaves with slot j.
-template <Config kConfig>
-struct Selector {
-  const Args& args;
-  float* score;  // [E] of this warp; times scale
-  float* value;  // [E] of this warp: what groups are ranked by
-  int lane;
-  float scale = 1;
-
-  __device__ float logit(int token, int e) const {
-    const int64 at = static_cast<int64>(token) * args.experts + e;
-    const auto* narrow = static_cast<const uint16*>(args.logits);
-    return args.type == Logits::f32    ? static_cast<const float*>(args.logits)[at]
-           : args.type == Logits::bf16 ? device::to_f32<Half::bf16>(narrow[at])
-                                       : device::to_f32<Half::fp16>(narrow[at]);
-  }
-
-  /// Keeps the best topk_groups groups by the largest, or the two largest, of their values.
-  __device__ void keep_groups(uint32 (&key)[kConfig.per_lane]) {
-    constexpr int size = kConfig.group_size;
-    float best = minus_infinity(), second = minus_infinity();
-    __syncwarp();
-    if (lane < kConfig.groups)
-#pragma unroll 4
-      for (int i = 0; i < size; ++i) {
-        const float v = value[lane * size + (i + lane) % size];  // rotated: no bank conflicts
-        second = fmaxf(second, fminf(best, v));
-        best = fmaxf(best, v);
-      }
-    const float mine = lane < kConfig.groups
-                           ? (kConfig.group == Groups::maximum ? best : best + second)
-                           : minus_infinity();
-    int better = 0;
-    for (int g = 0; g < kConfig.groups; ++g) {
-      const float other = __shfl_sync(~0u, mine, g);
-      better += other > mine || (other == mine && g < lane);
-    }
-    const uint32 kept = __ballot_sync(~0u, lane < kConfig.groups && better < kConfig.topk_groups);
-#pragma unroll
-    for (int j = 0; j < kConfig.per_lane; ++j) {
-      const int e = j * 32 + lane;
-      if (e < args.experts && !(kept >> (e / size) & 1)) key[j] = 0;
-    }
-    __syncwarp();
-  }
-
-  /// Lane j < K gets slot j: its expert, or -1, and its weight.
-  __device__ void run(int token, int& id, float& weight) {
-    uint32 key[kConfig.per_lane];
-    float largest = minus_infinity();
-#pragma unroll
-    for (int j = 0; j < kConfig.per_lane; ++j) {
-      const int e = j * 32 + lane;
-      key[j] = 0;
-      if (e >= args.experts) continue;
-      const float z = logit(token, e);
-      if (z != z && args.counters) atomicAdd(args.counters + 2, 1ull);
-      const float p = score_of<kConfig.score>(z);
-      largest = fmaxf(largest, p);
-      // Without a bias by the logit: scores saturate.
-      const float ranked = args.correction ? p + args.correction[e] : z;
-      key[j] = order_key(ranked);
-      score[e] = p;
-      if constexpr (kConfig.groups > 1) value[e] = ranked;
-    }
-    if constexpr (kConfig.score == Score::softmax) {
-      largest = warp_max(largest);
-      float sum = 0;
-      for (int e = lane; e < args.experts; e += 32) sum += score[e] = expf(score[e] - largest);
-      scale = 1 / warp_sum(sum);
-    }
-    __syncwarp();
-    if constexpr (kConfig.groups > 1) keep_groups(key);
-    id = -1, weight = 0;
-    if (args.hash_table) {
-      by_table(token, id, weight);
-    } else {
-      by_rank(key, id, weight);
-    }
-    __syncwarp();
-    normalize(id >= 0, weight);
-  }
-
-  __device__ void by_rank(uint32 (&key)[kConfig.per_lane], int& id, float& weight) const {
-    for (int slot = 0; slot < kConfig.top_k; ++slot) {
-      uint32 best = 0;
-      int at = 0;
-#pragma unroll
-      for (int j = 0; j < kConfig.per_lane; ++j)
-        if (key[j] > best) best = key[j], at = j;
-      const uint32 top = __reduce_max_sync(~0u, best);
-      if (top == 0) break;  // NaN or nothing left: the slot stays empty
-      const uint32 expert =
-          __reduce_min_sync(~0u, best == top ? static_cast<uint32>(at * 32 + lane) : ~0u);
-#pragma unroll
-      for (int j = 0; j < kConfig.per_lane; ++j)
-        if (j * 32 + lane == expert) key[j] = 0;
-      if (lane == slot) id = static_cast<int>(expert), weight = score[expert] * scale;
-    }
-  }
-
-  __device__ void by_table(int token, int& id, float& weight) const {
-    const int64 input = args.wide_ids ? static_cast<const int64*>(args.input_ids)[token]
-                                      : static_cast<const int*>(args.input_ids)[token];
-    const bool known = input >= 0 && input < args.vocabulary;
-    if (!known && lane == 0 && args.counters) atomicAdd(args.counters, 1ull);
-    if (!known || lane >= kConfig.top_k) return;
-    const int expert = args.hash_table[input * kConfig.top_k + lane];
-    if (expert >= 0 && expert < args.experts) id = expert, weight = score[expert] * scale;
-  }
-
-  __device__ void normalize(bool mine, float& weight) const {
-    if constexpr (kConfig.normalize == Normalize::sum) {
-      weight /= warp_sum(mine ? weight : 0) + 1e-20f;
-    } else if constexpr (kConfig.normalize == Normalize::softmax) {
-      const float largest = warp_max(mine ? weight : minus_infinity());
-      const float e = mine ? expf(weight - largest) : 0;
-      weight = e / warp_sum(e);
-    }
-    weight *= args.scaling;
-  }
-};
-
 /// Lists by expert, made by the CTAs of one cluster.
 template <Config kConfig>
 struct Grouper {
-  static constexpr int kSlots = kConfig.top_k + kConfig.shared;
+  static constexpr int kTopK = kConfig.select.top_k, kSlots = kTopK + kConfig.shared;
   const Args& args;
   const int begin, end;  // this CTA's tokens
   uint32* tokens_of;     // [L, kRound / 32]  bit: the expert has the token of this round
@@ -179,29 +29,29 @@ struct Grouper {
   /// expert the first stands for all, with the sum of their weights.
   __device__ int pair(int token, int slot, float& weight) const {
     if constexpr (kConfig.stage == Stage::both) {
-      const int at = (token - begin) * kConfig.top_k + slot;
-      weight = args.expert_weights[static_cast<int64>(begin) * kConfig.top_k + at];
+      const int at = (token - begin) * kTopK + slot;
+      weight = args.router.expert_weights[static_cast<int64>(begin) * kTopK + at];
       return kept_id[at];
     } else {
-      const int* ids = args.expert_ids + static_cast<int64>(token) * kConfig.top_k;
-      const float* weights = args.expert_weights + static_cast<int64>(token) * kConfig.top_k;
+      const int* ids = args.router.expert_ids + static_cast<int64>(token) * kTopK;
+      const float* weights = args.router.expert_weights + static_cast<int64>(token) * kTopK;
       const int id = ids[slot];
       weight = weights[slot];
-      if (id < 0 || id >= args.experts || !isfinite(weight)) return -1;
-      for (int other = 0; !kConfig.unique && other < kConfig.top_k; ++other) {
+      if (id < 0 || id >= args.router.experts || !isfinite(weight)) return -1;
+      for (int other = 0; !kConfig.unique && other < kTopK; ++other) {
         if (other == slot || ids[other] != id || !isfinite(weights[other])) continue;
         if (other < slot) return -1;
         weight += weights[other];
       }
-      return args.expert_map ? args.expert_map[id] : id;
+      return args.router.expert_map ? args.router.expert_map[id] : id;
     }
   }
 
   __device__ void count_pairs() const {
-    const int pairs = (end - begin) * kConfig.top_k;
+    const int pairs = (end - begin) * kTopK;
     for (int i = threadIdx.x; i < pairs; i += Config::kThreads) {
       float weight;
-      const int e = pair(begin + i / kConfig.top_k, i % kConfig.top_k, weight);
+      const int e = pair(begin + i / kTopK, i % kTopK, weight);
       if (e >= 0) atomicAdd(count + e, 1);
       if constexpr (kConfig.stage == Stage::group) report(i);
     }
@@ -210,12 +60,12 @@ struct Grouper {
   }
 
   __device__ void report(int i) const {
-    if (!args.counters) return;
-    const int64 at = static_cast<int64>(begin) * kConfig.top_k + i;
-    const int id = args.expert_ids[at];
-    if (id < -1 || id >= args.experts) atomicAdd(args.counters, 1ull);
-    if (id >= 0 && id < args.experts && !isfinite(args.expert_weights[at]))
-      atomicAdd(args.counters + 1, 1ull);
+    if (!args.router.counters) return;
+    const int64 at = static_cast<int64>(begin) * kTopK + i;
+    const int id = args.router.expert_ids[at];
+    if (id < -1 || id >= args.router.experts) atomicAdd(args.router.counters, 1ull);
+    if (id >= 0 && id < args.router.experts && !isfinite(args.router.expert_weights[at]))
+      atomicAdd(args.router.counters + 1, 1ull);
   }
 
   /// First row and first block of every expert; CTA 0 writes the blocks. A thread has kOwn experts.
@@ -272,18 +122,18 @@ struct Grouper {
 
   __device__ void place_rows() const {
     for (int round = begin; round < end; round += Config::kRound) {
-      const int pairs = min(end - round, Config::kRound) * kConfig.top_k;
+      const int pairs = min(end - round, Config::kRound) * kTopK;
       for (int i = threadIdx.x; i < args.locals * kWords; i += Config::kThreads) tokens_of[i] = 0;
       __syncthreads();
       for (int i = threadIdx.x; i < pairs; i += Config::kThreads) {
-        const int t = i / kConfig.top_k;
+        const int t = i / kTopK;
         float weight;
-        const int e = pair(round + t, i % kConfig.top_k, weight);
+        const int e = pair(round + t, i % kTopK, weight);
         if (e >= 0) atomicOr(tokens_of + e * kWords + t / 32, 1u << (t % 32));
       }
       __syncthreads();
       for (int i = threadIdx.x; i < pairs; i += Config::kThreads) {
-        const int t = i / kConfig.top_k, slot = i % kConfig.top_k;
+        const int t = i / kTopK, slot = i % kTopK;
         float weight;
         const int e = pair(round + t, slot, weight);
         int row = -1;
@@ -306,7 +156,7 @@ struct Grouper {
     for (int t = begin + threadIdx.x / 32; t < end; t += Config::kThreads / 32) {
       const float weight = args.shared_gate ? gate(t, lane) : 1.0f;
       if (lane < kConfig.shared)
-        write_row(t, kConfig.top_k + lane, next[args.locals + lane] + t - begin, weight);
+        write_row(t, kTopK + lane, next[args.locals + lane] + t - begin, weight);
     }
   }
 
@@ -316,7 +166,7 @@ struct Grouper {
     float sum = 0;
     for (int i = lane; i < args.hidden; i += 32)
       sum += device::to_f32<kConfig.half>(x[i]) * args.shared_gate[i];
-    return 1 / (1 + expf(-warp_sum(sum)));
+    return 1 / (1 + expf(-device::warp_sum(sum)));
   }
 
   __device__ void run() const {
@@ -332,9 +182,10 @@ struct Grouper {
 
 template <Config kConfig>
 __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_constant__ Args args) {
-  extern __shared__ float scratch[];  // [1 or 2 with groups, warps, E]
+  extern __shared__ float scratch[];  // [warps, E or 2 E with groups]
   constexpr bool kGroups = kConfig.stage != Stage::select;
-  constexpr int kKept = kConfig.stage == Stage::both ? Config::kRound * kConfig.top_k : 1;
+  constexpr int kTopK = kConfig.select.top_k;
+  constexpr int kKept = kConfig.stage == Stage::both ? Config::kRound * kTopK : 1;
   constexpr int kWarps = Config::kThreads / 32;
   __shared__ uint32 tokens_of[kGroups ? Config::kMaxLists * Config::kRound / 32 : 1];
   __shared__ int count[kGroups ? Config::kMaxLists : 1];
@@ -350,28 +201,32 @@ __global__ void __launch_bounds__(Config::kThreads, 1) kernel(const __grid_const
 
   if constexpr (kGroups) {
     for (int e = thread; e < Config::kMaxLists; e += Config::kThreads) count[e] = 0;
-    if (blockIdx.x == 0)
-      for (int i = thread; i < args.flags; i += Config::kThreads) args.flag[i] = 0;
+    for (int i = blockIdx.x * Config::kThreads + thread; i < args.flags;
+         i += gridDim.x * Config::kThreads)
+      args.flag[i] = 0;
     ptx::launch_dependents();
     if constexpr (kConfig.stage == Stage::group) ptx::wait_previous_kernel();
     __syncthreads();
   }
   if constexpr (kConfig.stage != Stage::group) {
+    const device::Router& router = args.router;
+    const int width = device::select_scratch(kConfig.select, router.experts);
     for (int token = begin + warp; token < end; token += kWarps) {
       int id;
       float weight;
-      Selector<kConfig>{args, scratch + warp * args.experts,
-                        scratch + (kWarps + warp) * args.experts, lane}
+      device::Selector<kConfig.select>{router, scratch + warp * width, lane,
+                                       router.counters != nullptr}
           .run(token, id, weight);
-      if (lane >= kConfig.top_k) continue;
-      args.expert_ids[static_cast<int64>(token) * kConfig.top_k + lane] = id;
-      args.expert_weights[static_cast<int64>(token) * kConfig.top_k + lane] = weight;
+      if (lane >= kTopK) continue;
+      router.expert_ids[static_cast<int64>(token) * kTopK + lane] = id;
+      router.expert_weights[static_cast<int64>(token) * kTopK + lane] = weight;
       const bool usable = id >= 0 && isfinite(weight);
-      if (id >= 0 && !usable && args.counters) atomicAdd(args.counters + 1, 1ull);
-      if constexpr (kConfig.stage == Stage::both) {
-        const int at = (token - begin) * kConfig.top_k + lane;
-        kept_id[at] = static_cast<short>(!usable ? -1 : args.expert_map ? args.expert_map[id] : id);
-      }
+      if (id >= 0 && !usable && router.counters) atomicAdd(router.counters + 1, 1ull);
+      if constexpr (kConfig.stage == Stage::both)
+        kept_id[(token - begin) * kTopK + lane] =
+            static_cast<short>(!usable             ? -1
+                               : router.expert_map ? router.expert_map[id]
+                                                   : id);
     }
     __syncthreads();
   }

@@ -24,6 +24,8 @@ std::string_view word(const std::string_view (&words)[kCount], E value) {
   return words[static_cast<std::size_t>(value)];
 }
 
+using device::Groups, device::Normalize, device::Score, device::Selection;
+
 Score score_of(Rule::Score score) {
   switch (score) {
     case Rule::Score::logit:
@@ -83,69 +85,90 @@ std::optional<std::string> gpu_declines(const GpuProblem& p, const cuda::DeviceI
   return std::nullopt;
 }
 
+Selection selection(const Problem& p) {
+  const Rule r = rule(p.routing.method);
+  const bool grouped = r.groups != Rule::Groups::none && p.routing.groups > 1;
+  // The softmax over the chosen is taken of their logits; so is a softmax over all that is then
+  // normalized over the chosen.
+  const bool normalized = normalize_of(p.routing) == Normalize::sum;
+  const bool of_logits = r.weight == Rule::Weight::selected_softmax ||
+                         (r.score == Rule::Score::softmax && normalized && !r.biased && !grouped);
+  return {.top_k = p.top_k,
+          .per_lane = ceil_div(p.experts, 32),
+          .score = of_logits ? Score::logits : score_of(r.score),
+          .normalize = of_logits ? Normalize::softmax : normalize_of(p.routing),
+          .group = !grouped                            ? Groups::none
+                   : r.groups == Rule::Groups::maximum ? Groups::maximum
+                                                       : Groups::top2_sum,
+          .groups = grouped ? p.routing.groups : 1,
+          .topk_groups = grouped ? p.routing.topk_groups : 1,
+          .group_size = grouped ? p.experts / p.routing.groups : 0};
+}
+
 std::vector<Config> gpu_configs(const GpuProblem& p) {
-  const Problem& problem = p.routing;
-  const Rule r = rule(problem.routing.method);
-  const bool grouped = r.groups != Rule::Groups::none && problem.routing.groups > 1;
-  // The softmax over the chosen is taken of their logits.
-  const bool of_logits = r.weight == Rule::Weight::selected_softmax;
   Config c = {.stage = Stage::both,
-              .top_k = problem.top_k,
-              .per_lane = ceil_div(problem.experts, 32),
-              .score = of_logits ? Score::logits : score_of(r.score),
-              .normalize = normalize_of(problem.routing),
-              .group = !grouped                            ? Groups::none
-                       : r.groups == Rule::Groups::maximum ? Groups::maximum
-                                                           : Groups::top2_sum,
-              .groups = grouped ? problem.routing.groups : 1,
-              .topk_groups = grouped ? problem.routing.topk_groups : 1,
-              .group_size = grouped ? problem.experts / problem.routing.groups : 0,
+              .select = selection(p.routing),
               .unique = !p.given,
               .shared = p.shared,
               .half = p.half};
-  if (!p.given && problem.tokens <= kMaxOneLaunch) return {c};
+  if (!p.given && p.routing.tokens <= kMaxOneLaunch) return {c};
   Config group = c;  // of nothing that selection alone needs: fewer kernels
   group.stage = Stage::group;
-  group.per_lane = 1;
-  group.score = Score::logits, group.normalize = Normalize::none, group.group = Groups::none;
-  group.groups = group.topk_groups = 1, group.group_size = 0;
+  group.select = {.top_k = p.routing.top_k,
+                  .per_lane = 1,
+                  .score = Score::logits,
+                  .normalize = Normalize::none,
+                  .group = Groups::none,
+                  .groups = 1,
+                  .topk_groups = 1,
+                  .group_size = 0};
   if (p.given) return {group};
   c.stage = Stage::select;
   c.shared = 0, c.half = Half::bf16;
   return {c, group};
 }
 
+std::string to_string(const Selection& s) {
+  const std::string groups =
+      s.groups > 1 ? fmt::format(", {} of {} groups", s.topk_groups, s.groups) : "";
+  return fmt::format("top {} by {}{}", s.top_k, word(kScores, s.score), groups);
+}
+
 std::string to_string(const Config& c) {
   if (c.stage == Stage::group) return "rows by expert";
-  const std::string groups =
-      c.groups > 1 ? fmt::format(", {} of {} groups", c.topk_groups, c.groups) : "";
-  return fmt::format("top {} by {}{}{}", c.top_k, word(kScores, c.score), groups,
-                     c.stage == Stage::both ? ", rows by expert" : "");
+  return to_string(c.select) + (c.stage == Stage::both ? ", rows by expert" : "");
+}
+
+std::string instance(const Selection& s) {
+  return fmt::format(
+      "switchyard::device::Selection{{{}, {}, switchyard::device::Score::{}, "
+      "switchyard::device::Normalize::{}, switchyard::device::Groups::{}, {}, {}, {}}}",
+      s.top_k, s.per_lane, word(kScores, s.score), word(kNormalize, s.normalize),
+      word(kGroups, s.group), s.groups, s.topk_groups, s.group_size);
 }
 
 jit::Program program(const Config& c, int sm) {
-  return {.file = "ops/route/kernel.cuh",
-          .instance = fmt::format(
-              "switchyard::route::kernel<switchyard::route::Config{{switchyard::route::Stage::{}, "
-              "{}, {}, switchyard::route::Score::{}, switchyard::route::Normalize::{}, "
-              "switchyard::route::Groups::{}, {}, {}, {}, {}, {}, switchyard::Half({})}}>",
-              word(kStages, c.stage), c.top_k, c.per_lane, word(kScores, c.score),
-              word(kNormalize, c.normalize), word(kGroups, c.group), c.groups, c.topk_groups,
-              c.group_size, c.unique, c.shared, static_cast<int>(c.half)),
-          .arch = jit::architecture(sm),
-          .options = {}};
+  return {
+      .file = "ops/route/kernel.cuh",
+      .instance = fmt::format(
+          "switchyard::route::kernel<switchyard::route::Config{{switchyard::route::Stage::{}, "
+          "{}, {}, {}, switchyard::Half({})}}>",
+          word(kStages, c.stage), instance(c.select), c.unique, c.shared, static_cast<int>(c.half)),
+      .arch = jit::architecture(sm),
+      .options = {}};
 }
 
 jit::Launch launch(const Config& c, const GpuProblem& p, jit::Kernel kernel) {
   const int tokens = std::max(p.routing.tokens, 1);
   const bool select = c.stage == Stage::select;
   const auto ctas = static_cast<unsigned>(select ? ceil_div(tokens, kWarps) : cluster(c, tokens));
-  const int scratch = c.stage == Stage::group ? 0 : kWarps * p.routing.experts * 4;
+  const int scratch =
+      c.stage == Stage::group ? 0 : kWarps * 4 * select_scratch(c.select, p.routing.experts);
   return {.kernel = std::move(kernel),
           .grid = {ctas},
           .block = {Config::kThreads},
           .cluster = {select ? 1U : ctas},
-          .smem_bytes = c.groups > 1 ? 2 * scratch : scratch,
+          .smem_bytes = scratch,
           .overlap_previous = c.stage == Stage::group && !p.given};
 }
 

@@ -25,6 +25,9 @@ struct GpuProblem {
 /// Why there is no kernel for `problem` on `device`; empty when there is.
 std::optional<std::string> gpu_declines(const GpuProblem& problem, const cuda::DeviceInfo& device);
 
+/// How a kernel chooses the experts of a problem that is not declined.
+device::Selection selection(const Problem& problem);
+
 /// The launches in order: one up to 1024 tokens, else two. Only for problems that are not declined.
 std::vector<Config> gpu_configs(const GpuProblem& problem);
 

@@ -1,0 +1,74 @@
+"""Switchyard runs the mixture-of-experts layer of a language model, from the checkpoint as it was
+published, on a CPU or a GPU.
+
+    >>> import switchyard
+    >>> layer = switchyard.MoELayer(switchyard.Checkpoint(directory).experts(3))
+    >>> y = layer(x)  # x [T, H] of numpy, PyTorch, CuPy or JAX
+
+`switchyard.torch` has operators for PyTorch, `switchyard.transformers` experts for transformers.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _core
+from ._arrays import Array
+from ._errors import DeviceError, Error, InvalidArgument, Unsupported
+from ._experts import Checkpoint, CheckpointLayer, Experts
+from ._layer import MoELayer, Plan, make_config
+
+__all__ = [
+    "CheckReport",
+    "Checkpoint",
+    "CheckpointLayer",
+    "DeviceError",
+    "Error",
+    "Experts",
+    "InvalidArgument",
+    "MoELayer",
+    "Plan",
+    "Unsupported",
+    "check",
+    "make_config",
+    "preset",
+    "preset_names",
+    "route",
+]  # fmt: skip
+__version__ = _core.version()
+
+
+class CheckReport(NamedTuple):
+    """How far a layer's output is from the definition in double precision."""
+
+    error_ratio: float  # in units of an honest run's own error; at most 2 passes
+    max_abs_error: float
+    zeros: float  # share of exact zeros in the reference
+    finite_match: bool
+    repeatable: bool
+    routing_exact: bool
+    passed: bool
+
+
+def check(problem: str, seed: int = 0, device: str = "cpu") -> CheckReport:
+    """Runs a random case of a problem line, "moe t16 h512 i256 e16 k4 nvfp4", and compares it."""
+    return CheckReport(*_core.check(problem, seed, device))
+
+
+def preset(name: str, tokens: int) -> str:
+    """The problem line of a published model's layer ("qwen3-30b-a3b")."""
+    return _core.preset(name, tokens)
+
+
+def preset_names() -> list[str]:
+    return _core.preset_names().split()
+
+
+def route(
+    logits: Array, config: _core.Config, *, correction_bias: Array | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(expert_ids [T, K] i32, expert_weights [T, K] f32) of logits [T, E] in host memory."""
+    slots = (logits.shape[0], config.top_k)
+    ids, weights = np.empty(slots, np.int32), np.empty(slots, np.float32)
+    _core.route(config, logits, correction_bias, ids, weights)
+    return ids, weights

@@ -1,0 +1,108 @@
+// Configs, routing and problem lines.
+
+#include <string>
+
+#include "c_api/handles.h"
+#include "c_api/status.h"
+#include "c_api/tensors.h"
+#include "switchyard/ops.h"
+#include "switchyard/problem.h"
+
+namespace switchyard::c_api {
+
+SwitchyardConfig* new_config(MoeConfig config, const WeightFormat& format) {
+  MoeProblem problem;
+  problem.config = config;
+  problem.config.expert_map.clear();
+  problem.format = format;
+  return new SwitchyardConfig{.config = std::move(config), .line = to_string(problem)};
+}
+
+}  // namespace switchyard::c_api
+
+using namespace switchyard;
+using namespace switchyard::c_api;
+
+extern "C" {
+
+int switchyard_config_parse(const char* line, const int32_t* expert_map, int64_t entries,
+                            SwitchyardConfig** config) {
+  return guarded([&] {
+    SwitchyardConfig*& result = given(config, "config");
+    MoeProblem problem = parse_problem(&given(line, "line"));
+    require(problem.tp_ranks == 1 && problem.ep_ranks == 1,
+            "[moe] tp, ep: expected a layer as this rank holds it, got '{}'. Give its own I, and "
+            "an expert_map.",
+            line);
+    require(entries >= 0 && (entries == 0 || expert_map != nullptr),
+            "[moe] expert_map: expected an array of {} entries, got NULL.", entries);
+    problem.config.expert_map.assign(expert_map, expert_map + entries);
+    result = new_config(std::move(problem.config), problem.format);
+  });
+}
+
+void switchyard_config_destroy(SwitchyardConfig* config) {
+  delete config;
+}
+
+int switchyard_config_info(const SwitchyardConfig* config, SwitchyardConfigInfo* info) {
+  return guarded([&] {
+    const MoeConfig& c = given(config, "config").config;
+    given(info, "info") = {.hidden = c.hidden,
+                           .latent = c.latent,
+                           .intermediate = c.intermediate,
+                           .experts = c.experts,
+                           .zero_experts = c.routing.zero_experts,
+                           .top_k = c.top_k,
+                           .shared_intermediate = c.shared_intermediate,
+                           .gated = c.activation.gated() ? 1 : 0,
+                           .line = config->line.c_str(),
+                           .expert_map = c.expert_map.data(),
+                           .expert_map_entries = static_cast<int64_t>(c.expert_map.size())};
+  });
+}
+
+int switchyard_route(const SwitchyardConfig* config, const SwitchyardTensor* logits,
+                     const SwitchyardTensor* correction_bias, const SwitchyardTensor* expert_ids,
+                     const SwitchyardTensor* expert_weights) {
+  return guarded([&] {
+    constexpr std::string_view kWhere = "route";
+    ops::RouteArgs args;
+    args.logits = view_of(&given(logits, "logits"), kWhere, "logits");
+    args.correction_bias = view_of(correction_bias, kWhere, "correction_bias");
+    args.expert_ids = view_of(&given(expert_ids, "expert_ids"), kWhere, "expert_ids");
+    args.expert_weights =
+        view_of(&given(expert_weights, "expert_weights"), kWhere, "expert_weights");
+    ops::route(given(config, "config").config.routing, args);
+  });
+}
+
+int switchyard_check(const char* line, uint64_t seed, const char* device,
+                     SwitchyardCheckReport* report) {
+  return guarded([&] {
+    SwitchyardCheckReport& result = given(report, "report");
+    const CheckReport made =
+        check(parse_problem(&given(line, "line")), seed, parse_device(&given(device, "device")));
+    result = {.error_ratio = made.error_ratio,
+              .max_abs_error = made.max_abs_error,
+              .zeros = made.zeros,
+              .finite_match = made.finite_match,
+              .repeatable = made.repeatable,
+              .routing_exact = made.routing_exact,
+              .passed = made.passed};
+  });
+}
+
+int switchyard_preset(const char* name, int tokens, char** line) {
+  return guarded(
+      [&] { given(line, "line") = text_of(to_string(preset(&given(name, "name"), tokens))); });
+}
+
+int switchyard_preset_names(char** names) {
+  return guarded([&] {
+    std::string all;
+    for (const std::string& name : preset_names()) all += name + "\n";
+    given(names, "names") = text_of(all);
+  });
+}
+}
