@@ -26,10 +26,10 @@ ALLOWED = {
     "src/jit": {"public", "base", "cuda"},
     "src/cuda": {"public", "base"},
     "src/tune": {"public", "base", "device"},
+    "cli/bench": {"public", "cli", "cuda", "formats", "jit", "moe"},  # forced variants, graphs
     "cli": {"public", "cli"},
     "python": {"public", "python"},
     "examples": {"public"},
-    "bench/gpu": {"public", "bench", "cuda", "formats", "jit", "moe"},  # forced variants, graphs
     "bench": {"public", "bench"},
 }
 # Exceptions: one file that may see one folder more.

@@ -20,15 +20,18 @@ class Call {
   Call(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& buffers, cuda::CUstream stream)
       : layer_(layer), plan_(plan), b_(buffers), stream_(stream), shape_(layer.shape()) {}
 
-  void enqueue() const {
+  void enqueue(int launches) const {
     const cuda::Current current(layer_.context());
-    for (const jit::Launch& launch : route().launches) jit::enqueue(launch, route_args(), stream_);
+    const auto next = [&](const jit::Launch& launch, const auto& args) {
+      if (launches-- > 0) jit::enqueue(launch, args, stream_);
+    };
+    for (const jit::Launch& launch : route().launches) next(launch, route_args());
     if (plan_.experts.fused) {
-      jit::enqueue(plan_.launches[0], fused_args(), stream_);
+      next(plan_.launches[0], fused_args());
     } else {
-      jit::enqueue(plan_.launches[0], gemm_args(grouped_gemm::Phase::fc1), stream_);
-      jit::enqueue(plan_.launches[1], gemm_args(grouped_gemm::Phase::fc2), stream_);
-      if (plan_.experts.finalizes()) jit::enqueue(plan_.launches[2], finalize_args(), stream_);
+      next(plan_.launches[0], gemm_args(grouped_gemm::Phase::fc1));
+      next(plan_.launches[1], gemm_args(grouped_gemm::Phase::fc2));
+      if (plan_.experts.finalizes()) next(plan_.launches[2], finalize_args());
     }
   }
 
@@ -272,8 +275,8 @@ Tensor router_logits(const MoeWeights& weights, ConstTensorView tokens) {
 }
 
 void run_gpu(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& buffers,
-             cuda::CUstream stream) {
-  Call(layer, plan, buffers, stream).enqueue();
+             cuda::CUstream stream, int launches) {
+  Call(layer, plan, buffers, stream).enqueue(launches);
 }
 
 MoeCounters run_gpu_from_host(const GpuLayer& layer, const GpuPlan& plan,

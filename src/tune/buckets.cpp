@@ -1,6 +1,7 @@
 #include "tune/buckets.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace switchyard::tune {
 namespace {
@@ -27,10 +28,23 @@ int bucket_of(int tokens) {
   return all.back();
 }
 
+int bucket_above(int tokens) {
+  const long long bucket = bucket_of(tokens);
+  const long long next = bucket + step_from(static_cast<int>(bucket));
+  return next <= std::numeric_limits<int>::max() ? static_cast<int>(next) : 0;
+}
+
 std::string key_of(MoeProblem problem) {
+  MoeConfig& config = problem.config;
   problem.tokens = bucket_of(problem.tokens);
   problem.load = MoeProblem{}.load;
-  problem.tp_rank = problem.ep_rank = 0;
+  config.intermediate /= problem.tp_ranks;
+  config.shared_intermediate /= problem.tp_ranks;
+  problem.tp_rank = 0, problem.tp_ranks = 1, problem.ep_rank = 0;
+  config.expert_map.clear();
+  config.routing.scaling = 1;
+  config.norm_epsilon = MoeConfig{}.norm_epsilon;
+  config.activation = activation(config.activation.kind);
   return to_string(problem);
 }
 

@@ -17,8 +17,13 @@ std::vector<int> buckets(int max_tokens);
 /// no batch size falls between the buckets.
 int bucket_of(int tokens);
 
-/// The problem line under which a pick is stored: the bucket's tokens, no load (a pick serves every
-/// load), and rank 0 for every rank, so that all of them share a pick.
+/// The next one; 0 if there is none.
+int bucket_above(int tokens);
+
+/// The problem line under which a pick is stored: what changes a kernel or its speed. The bucket's
+/// tokens, no load (a pick serves every load), constants of routing and activation as they usually
+/// are, and rank 0 of expert-parallel ranks, so that all of them share a pick. A tensor-parallel
+/// part is a layer of its own, as its rank sees it.
 std::string key_of(MoeProblem problem);
 
 }  // namespace switchyard::tune

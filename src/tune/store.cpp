@@ -107,6 +107,7 @@ Row row_of(const json& line) {
           line.at(kTag).dump(), kFormat);
   Row row;
   line.at("device").get_to(row.place.device);
+  line.at("kernels").get_to(row.place.kernels);
   line.at("versions").get_to(row.place.versions);
   line.at("problem").get_to(row.problem);
   line.at("config").get_to(row.config);
@@ -139,6 +140,7 @@ Costs together(const std::vector<const Row*>& rows) {
 std::string to_line(const Row& row) {
   json line = {{kTag, kFormat},
                {"device", row.place.device},
+               {"kernels", row.place.kernels},
                {"versions", row.place.versions},
                {"problem", row.problem},
                {"config", row.config}};
@@ -169,12 +171,22 @@ void append(const fs::path& file, const Row& row) {
   LockedFile(file, O_RDWR | O_APPEND | O_CREAT, LOCK_EX).add(to_line(row));
 }
 
+Table::Standing Table::standing(const Row& row, Source source) const {
+  const bool of_user = source == Source::user;
+  if (row.place.kernels != place_.kernels) return of_user ? stale_user : stale_shipped;
+  if (row.place.versions != place_.versions) return of_user ? other_user : other_shipped;
+  return of_user ? user : shipped;
+}
+
 void Table::add(Row row, Source source) {
   if (row.place.device != place_.device) return;
-  const bool old = row.place.versions != place_.versions;
-  const Standing standing =
-      source == Source::user ? (old ? old_user : user) : (old ? old_shipped : shipped);
-  rows_[row.problem][standing].push_back(std::move(row));
+  rows_[row.problem][standing(row, source)].push_back(std::move(row));
+}
+
+std::vector<std::string> Table::keys() const {
+  std::vector<std::string> all;
+  for (const auto& [key, rows] : rows_) all.push_back(key);
+  return all;
 }
 
 void Table::add_text(std::string_view text, std::string_view name, Source source) {
@@ -213,16 +225,11 @@ std::optional<Table::Found> Table::find(std::string_view key) const {
   std::vector<Costs> costs;
   for (const std::string_view config : configs) costs.push_back(together(by_config[config]));
   const std::size_t best = pick(costs);
+  const auto standing = static_cast<std::size_t>(rows - entry->second.begin());
   return Found{.config = std::string(configs[best]),
                .costs = costs[best],
-               .remeasure = rows >= entry->second.begin() + old_user};
-}
-
-std::size_t choose(const Table& table, std::string_view key, std::span<const std::string> configs) {
-  const std::optional<Table::Found> found = table.find(key);
-  if (!found || found->remeasure) return 0;
-  const auto at = std::find(configs.begin(), configs.end(), found->config);
-  return at == configs.end() ? 0 : static_cast<std::size_t>(at - configs.begin());
+               .remeasure = standing != user && standing != shipped,
+               .stale = standing >= stale_user};
 }
 
 }  // namespace switchyard::tune

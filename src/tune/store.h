@@ -17,11 +17,12 @@ namespace switchyard::tune {
 /// Receives sentences, one a call.
 using Log = std::function<void(std::string_view sentence)>;
 
-/// Where a pick was measured. A row counts as measured here if all of it is equal, so it holds what
-/// changes a kernel or its speed, and nothing else: the digest of the kernels' texts and NVRTC's
-/// version belong to `versions`, the host's name does not.
+/// Where a pick was measured. Another device's rows are nobody's here. Rows of other kernels are
+/// never planned with, only measured again; rows of other versions (driver, compiler) are planned
+/// with where there are no better ones, and measured again by a tuning run.
 struct Place {
-  std::string device;  ///< "NVIDIA H200, sm_90, 132 SMs, 139.8 GiB"
+  std::string device;   ///< "NVIDIA H200, sm_90, 132 SMs"
+  std::string kernels;  ///< digest of the texts that picks are compiled from
   std::map<std::string, std::string> versions;
   friend bool operator==(const Place&, const Place&) = default;
 };
@@ -56,7 +57,8 @@ class Table {
   struct Found {
     std::string config;
     Costs costs;
-    bool remeasure = false;  ///< other versions measured it: a hint, no more
+    bool remeasure = false;  ///< other versions measured it
+    bool stale = false;      ///< other kernels were measured: not to be planned with
   };
 
   Table(Place place, Log log) : place_(std::move(place)), log_(std::move(log)) {}
@@ -74,22 +76,30 @@ class Table {
   /// A row of the user's; other devices' are left out.
   void add(Row row, Source source = Source::user);
 
-  /// The pick of a key. Rows of this place's versions come first, the user's before shipped ones;
-  /// among equals, as of several ranks, the least worst regret (cost.h) of the configs' median
-  /// times.
+  /// The pick of a key. The user's rows come before shipped ones, in each of them those of this
+  /// place's versions first, and other kernels' last of all; among equals, as of several ranks, the
+  /// least worst regret (cost.h) of the configs' median times.
   std::optional<Found> find(std::string_view key) const;
+
+  /// Every key that has rows, in order.
+  std::vector<std::string> keys() const;
 
  private:
   /// Best first.
-  enum Standing : std::size_t { user, shipped, old_user, old_shipped, standings };
+  enum Standing : std::size_t {
+    user,
+    other_user,
+    shipped,
+    other_shipped,
+    stale_user,
+    stale_shipped,
+    standings
+  };
+  Standing standing(const Row& row, Source source) const;
 
   Place place_;
   Log log_;
   std::map<std::string, std::array<std::vector<Row>, standings>, std::less<>> rows_;
 };
-
-/// What to plan with: the index in `configs` (best first by the cost model) of the pick of `key`,
-/// if it was measured by these versions and is still among them; else 0, the cost model's.
-std::size_t choose(const Table& table, std::string_view key, std::span<const std::string> configs);
 
 }  // namespace switchyard::tune

@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <limits>
 
 #include "base/check.h"
 
@@ -11,7 +12,9 @@ namespace switchyard::tune {
 namespace {
 
 constexpr int kLeastRounds = 5;  // until then a median may be two bad samples
-constexpr double kDrop = 1.25;
+constexpr double kDrop = 1.1;
+constexpr int kEarlyRounds = 2;  // until then a config's only sample may be a bad one
+constexpr double kEarlyDrop = 1.25;
 
 /// Counts samples for Options::progress.
 class Meter {
@@ -114,14 +117,44 @@ class Contest {
       for (std::size_t load = 0; load < kLoads.size(); ++load)
         measured.costs[load] = cost_of(samples_[index][load]);
     }
-    if (running_.empty() || rounds < kLeastRounds) return;
-    const std::vector<Costs> all = costs();
-    const std::vector<double> worst = worst_ratios(all);
-    const double enough = kDrop * *std::min_element(worst.begin(), worst.end());
+    if (!options_.drop || running_.empty() || rounds < kEarlyRounds) return;
+    if (rounds < kLeastRounds)
+      drop(extremes(&Extremes::least), extremes(&Extremes::most), kEarlyDrop);
+    else
+      drop(costs(), costs(), kDrop);
+  }
+
+  /// Drops who is `factor` behind the least worst regret of `yardstick` even by `hopes`.
+  void drop(const std::vector<Costs>& hopes, const std::vector<Costs>& yardstick, double factor) {
+    Costs best{};  // under each load
+    for (std::size_t load = 0; load < kLoads.size(); ++load)
+      best[load] = std::min_element(yardstick.begin(), yardstick.end(), [&](auto& a, auto& b) {
+                     return a[load].median_us < b[load].median_us;
+                   })->at(load);
+    const auto regret = [&](const Costs& costs) {
+      double worst = 0;
+      for (std::size_t load = 0; load < kLoads.size(); ++load)
+        worst = std::max(worst, costs[load].median_us / best[load].median_us);
+      return worst;
+    };
+    double least = std::numeric_limits<double>::infinity();
+    for (const Costs& costs : yardstick) least = std::min(least, regret(costs));
     std::vector<std::size_t> left;
     for (std::size_t i = 0; i < running_.size(); ++i)
-      if (worst[i] <= enough || is_a_best(all, i)) left.push_back(running_[i]);
+      if (regret(hopes[i]) <= factor * least || is_a_best(hopes, i)) left.push_back(running_[i]);
     running_ = std::move(left);
+  }
+
+  struct Extremes {
+    static double least(const std::vector<double>& us) { return *std::ranges::min_element(us); }
+    static double most(const std::vector<double>& us) { return *std::ranges::max_element(us); }
+  };
+  std::vector<Costs> extremes(double (*which)(const std::vector<double>&)) const {
+    std::vector<Costs> all(running_.size());
+    for (std::size_t i = 0; i < running_.size(); ++i)
+      for (std::size_t load = 0; load < kLoads.size(); ++load)
+        all[i][load].median_us = which(samples_[running_[i]][load]);
+    return all;
   }
 
   /// Whether no other config is faster under some load.
@@ -155,26 +188,26 @@ Outcome play(const Task& task, Sampler& sampler, const Options& options, Meter& 
   return Contest(task, sampler, options, meter).play();
 }
 
+}  // namespace
+
 bool knows(const Table& table, const Task& task) {
   const std::optional<Table::Found> found = table.find(task.problem);
   return found && !found->remeasure &&
          std::find(task.configs.begin(), task.configs.end(), found->config) != task.configs.end();
 }
 
-}  // namespace
-
 Outcome tune(const Task& task, Sampler& sampler, const Options& options) {
   Meter meter(samples_of(task, options), options);
   return play(task, sampler, options, meter);
 }
 
-Summary tune(const std::vector<Task>& tasks, Sampler& sampler, Table& table,
-             const std::filesystem::path& file, const Options& options) {
+Summary tune(const std::vector<Task>& tasks, Sampler& sampler, const Book& book,
+             const Options& options) {
   Summary summary;
   std::vector<const Task*> open;
   std::int64_t samples = 0;
   for (const Task& task : tasks) {
-    if (knows(table, task)) {
+    if (knows(book.table, task)) {
       ++summary.known;
       continue;
     }
@@ -183,7 +216,9 @@ Summary tune(const std::vector<Task>& tasks, Sampler& sampler, Table& table,
   }
   Meter meter(samples, options);
   for (const Task* task : open) {
+    if (book.begin) book.begin(*task);
     const Outcome outcome = play(*task, sampler, options, meter);
+    if (book.end) book.end(*task, outcome);
     summary.stopped = outcome.stopped;
     if (summary.stopped) break;
     if (!outcome.pick) {
@@ -191,12 +226,12 @@ Summary tune(const std::vector<Task>& tasks, Sampler& sampler, Table& table,
       continue;
     }
     const Measured& best = outcome.configs[*outcome.pick];
-    Row row{.place = table.place(),
+    Row row{.place = book.table.place(),
             .problem = task->problem,
             .config = best.config,
             .costs = best.costs};
-    append(file, row);
-    table.add(std::move(row));
+    append(book.file, row);
+    book.table.add(std::move(row));
     ++summary.tuned;
   }
   return summary;

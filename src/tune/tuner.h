@@ -26,8 +26,9 @@ struct Progress {
 };
 
 struct Options {
-  int rounds = 16;  ///< samples at most of a config under one load; even: see tune()
-  Log report;       ///< of every config that failed, and why
+  int rounds = 10;     ///< samples at most of a config under one load; even: see tune()
+  bool drop = true;    ///< configs that are far behind; without, all take part in every round
+  Log report;          ///< of every config that failed, and why
   std::function<void(const Progress&)> progress;
   std::function<bool()> stop;  ///< asked before each sample: true ends the run (Ctrl-C)
 };
@@ -48,8 +49,9 @@ struct Outcome {
 
 /// Measures a task's configs by turns under every load, back and forth, so that a drift of the
 /// clock meets all of them (and cancels in the medians of an even number of rounds), and picks the
-/// one whose worst regret over the loads is least (cost.h). After each round, from the fifth on, a
-/// config is dropped whose worst regret is 25 % above the least, unless it is the best under some
+/// one whose worst regret over the loads is least (cost.h). A config is dropped after the second
+/// round if even its best samples say that its worst regret is 25 % above the least, by the others'
+/// worst ones; after the fifth if its medians say so of 10 %. It stays if it is the best under some
 /// load: regrets are relative to that. A config that throws, or whose time is not above 0, is out.
 Outcome tune(const Task& task, Sampler& sampler, const Options& options);
 
@@ -61,9 +63,22 @@ struct Summary {
   bool stopped = false;
 };
 
-/// Tunes what `table` does not know yet, and adds each pick to it and to `file` at once: a run that
-/// was stopped or killed goes on where it was. Throws DeviceError if `file` cannot be written.
-Summary tune(const std::vector<Task>& tasks, Sampler& sampler, Table& table,
-             const std::filesystem::path& file, const Options& options);
+/// Whether the table has a pick of its own place, one of the task's configs.
+bool knows(const Table& table, const Task& task);
+
+/// Where a tuning run leaves its picks.
+struct Book {
+  Table& table;
+  std::filesystem::path file;
+  /// Called with each task before it is measured, and with what became of it.
+  std::function<void(const Task&)> begin;
+  std::function<void(const Task&, const Outcome&)> end;
+};
+
+/// Tunes what the table does not know yet, and adds each pick to it and to the file at once: a run
+/// that was stopped or killed goes on where it was. Throws DeviceError if the file cannot be
+/// written.
+Summary tune(const std::vector<Task>& tasks, Sampler& sampler, const Book& book,
+             const Options& options);
 
 }  // namespace switchyard::tune
