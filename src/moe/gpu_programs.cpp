@@ -23,6 +23,7 @@ std::optional<std::string> shape_of(const MoeProblem& p, GpuShape& shape) {
   if (auto reason = gpu_declines(p.config, p.format, locals, shape)) return reason;
   shape.bias = p.bias;
   shape.config.intermediate /= p.tp_ranks;
+  shape.config.shared_intermediate /= p.tp_ranks;
   return std::nullopt;
 }
 

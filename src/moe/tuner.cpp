@@ -1,6 +1,7 @@
 #include "switchyard/tuner.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <fstream>
@@ -9,6 +10,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 #include <thread>
 
 #include "base/check.h"
@@ -18,6 +20,7 @@
 #include "moe/gpu_picks.h"
 #include "moe/gpu_programs.h"
 #include "moe/gpu_sampler.h"
+#include "moe/gpu_tuner.h"
 #include "tune/buckets.h"
 #include "tune/tuner.h"
 #include "tune/worker.h"
@@ -154,24 +157,16 @@ tune::Options inner(const Options& options) {
 }
 
 }  // namespace
+}  // namespace switchyard::tuner
 
-std::filesystem::path file() {
-  const std::filesystem::path file = moe::picks_file();
-  require(!file.empty(),
-          "[tune] file: expected SWITCHYARD_CACHE_DIR, XDG_CACHE_HOME or HOME in the environment, "
-          "got none. Name a file with --out, or set SWITCHYARD_CACHE_DIR.");
-  return file;
-}
+namespace switchyard::moe {
 
-std::vector<int> buckets(int max_tokens) {
-  return tune::buckets(max_tokens);
-}
-
-Summary tune(std::span<const MoeProblem> problems, const Options& options) {
-  const cuda::DeviceInfo device = cuda::Context::open(options.device).info();
+tuner::Summary tune_on(const cuda::DeviceInfo& device, tune::Sampler& sampler,
+                       std::span<const MoeProblem> problems, const tuner::Options& options) {
+  using namespace tuner;
   const std::filesystem::path out = options.out.empty() ? file() : options.out;
-  tune::Table table(moe::place_of(device), options.report ? options.report : log_info);
-  if (!options.again) table = moe::picks(device);
+  tune::Table table(place_of(device), options.report ? options.report : log_info);
+  if (!options.again) table = picks(device);
   for (const std::filesystem::path& from : options.from) table.add_file(from);
   table.add_file(out);
 
@@ -191,27 +186,50 @@ Summary tune(std::span<const MoeProblem> problems, const Options& options) {
 
   const int threads = options.threads > 0 ? options.threads : std::max(1, usable_cores() - 2);
   Ahead ahead(batches, device, threads);
-  std::unique_ptr<tune::Sampler> sampler;
-  if (options.worker.empty())
-    sampler = moe::gpu_sampler(options.device);
-  else
-    sampler = std::make_unique<tune::Worker>(options.worker, kLimit);
   std::ofstream details;
   if (!options.details.empty()) details.open(options.details, std::ios::app);
+  std::chrono::steady_clock::time_point start;
+  const auto begin = [&](const tune::Task& task) {
+    ahead.wait_for(task.problem);
+    start = std::chrono::steady_clock::now();
+  };
+  const auto end = [&](const tune::Task& task, const tune::Outcome& outcome) {
+    if (!details.is_open()) return;
+    json line = details_of(task, outcome);
+    line["seconds"] =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    details << line.dump() << std::endl;
+  };
   const tune::Summary summary = tune::tune(
-      tasks, *sampler,
-      {.table = table,
-       .file = out,
-       .begin = [&](const tune::Task& task) { ahead.wait_for(task.problem); },
-       .end =
-           [&](const tune::Task& task, const tune::Outcome& outcome) {
-             if (details.is_open()) details << details_of(task, outcome).dump() << std::endl;
-           }},
-      inner(options));
+      tasks, sampler, {.table = table, .file = out, .begin = begin, .end = end}, inner(options));
   return {.tuned = summary.tuned,
           .known = known + summary.known,
           .failed = summary.failed,
           .stopped = summary.stopped};
+}
+
+}  // namespace switchyard::moe
+
+namespace switchyard::tuner {
+
+std::filesystem::path file() {
+  const std::filesystem::path file = moe::picks_file();
+  require(!file.empty(),
+          "[tune] file: expected SWITCHYARD_CACHE_DIR, XDG_CACHE_HOME or HOME in the environment, "
+          "got none. Name a file with --out, or set SWITCHYARD_CACHE_DIR.");
+  return file;
+}
+
+std::vector<int> buckets(int max_tokens) {
+  return tune::buckets(max_tokens);
+}
+
+Summary tune(std::span<const MoeProblem> problems, const Options& options) {
+  const cuda::DeviceInfo device = cuda::Context::open(options.device).info();
+  if (options.worker.empty())
+    return moe::tune_on(device, *moe::gpu_sampler(options.device), problems, options);
+  tune::Worker worker(options.worker, kLimit);
+  return moe::tune_on(device, worker, problems, options);
 }
 
 void serve(int device) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace switchyard::tune {
 namespace {
 
@@ -34,13 +36,25 @@ TEST(Buckets, EveryBatchHasTheBucketBelow) {
   EXPECT_EQ(bucket_of(10000), 8192);
 }
 
+TEST(Buckets, TheOneAbove) {
+  for (const int tokens : {0, 1, 3, 8, 127, 128, 500, 4095, 5000}) {
+    const std::vector<int> all = buckets(10 * tokens + 10);
+    const auto next = std::upper_bound(all.begin(), all.end(), std::max(tokens, 1));
+    EXPECT_EQ(bucket_above(tokens), *next) << tokens;
+  }
+  EXPECT_EQ(bucket_above(2147483647), 0);
+}
+
 TEST(Buckets, RanksAndLoadsShareAKey) {
   const auto key = [](std::string_view line) { return key_of(parse_problem(line)); };
   const std::string_view line = "moe t130 h2048 i768 e128 k8 nvfp4 swiglu topk_softmax";
   EXPECT_EQ(parse_problem(key(line)).tokens, 128);
   EXPECT_EQ(key(std::string(line) + " routing_load=zipf"), key(line));
   EXPECT_EQ(key(std::string(line) + " tp=3/8 ep=1/2"), key(std::string(line) + " tp=0/8 ep=0/2"));
-  EXPECT_NE(key(std::string(line) + " tp=0/8"), key(line));
+  EXPECT_EQ(key(std::string(line) + " tp=0/8"),
+            key("moe t130 h2048 i96 e128 k8 nvfp4 swiglu topk_softmax"));
+  EXPECT_NE(key(std::string(line) + " ep=0/2"), key(line));
+  EXPECT_EQ(key(std::string(line) + " scaling=2.5 limit=7"), key(line));
   EXPECT_NE(key(std::string(line) + " bias"), key(line));
   EXPECT_EQ(key(key(line)), key(line));
 }

@@ -24,7 +24,7 @@ using testing::HasSubstr;
 using Source = Table::Source;
 
 Row older(Row row) {
-  row.place.versions["kernels"] = "older";
+  row.place.kernels = "older";
   return row;
 }
 
@@ -38,7 +38,8 @@ class TuningStore : public testing::Test {
  protected:
   std::string config() const {
     const auto found = table_.find(key_at(8));
-    return found ? found->config + (found->remeasure ? ", again" : "") : "none";
+    return found ? found->config + (found->stale ? ", stale" : found->remeasure ? ", again" : "")
+                 : "none";
   }
 
   /// The only sentence about a text of one line.
@@ -61,19 +62,19 @@ TEST_F(TuningStore, ARowIsALine) {
   EXPECT_EQ(parse_row(to_line(row)), row);
   EXPECT_EQ(to_line(row).find('\n'), std::string::npos);
   EXPECT_EQ(to_line(row_at(8, "a", 2)),
-            R"({"config":"a","device":"NVIDIA H200, sm_90","median_us":{"balanced":2.0,"hot":2.0,)"
+            R"({"config":"a","device":"NVIDIA H200, sm_90","kernels":"abc","median_us":{"balanced":2.0,"hot":2.0,)"
             R"("zipf":2.0},"problem":")" +
                 key_at(8) +
                 R"(","spread_us":{"balanced":1.0,"hot":1.0,"zipf":1.0},)"
-                R"("switchyard_tuning":1,"versions":{"kernels":"abc","nvrtc":"13.0"}})");
+                R"("switchyard_tuning":1,"versions":{"driver":"580","nvrtc":"13.0"}})");
 }
 
 TEST_F(TuningStore, TheUsersFileWins) {
   EXPECT_EQ(config(), "none");
   table_.add(older(row_at(8, "old shipped", 1)), Source::shipped);
-  EXPECT_EQ(config(), "old shipped, again");
+  EXPECT_EQ(config(), "old shipped, stale");
   table_.add(older(row_at(8, "old user", 5)), Source::user);
-  EXPECT_EQ(config(), "old user, again");
+  EXPECT_EQ(config(), "old user, stale");
   table_.add(row_at(8, "shipped", 6), Source::shipped);
   EXPECT_EQ(config(), "shipped");
   table_.add(row_at(8, "user", 7), Source::user);
@@ -89,11 +90,30 @@ TEST_F(TuningStore, OtherDevicesAndProblemsAreOthers) {
   EXPECT_TRUE(lines_.empty());
 }
 
+TEST_F(TuningStore, OtherVersionsAreMeasuredAgainAndServeMeanwhile) {
+  const auto of_driver = [](Row row, const char* driver) {
+    row.place.versions["driver"] = driver;
+    return row;
+  };
+  table_.add(of_driver(row_at(8, "shipped elsewhere", 1), "570"), Source::shipped);
+  EXPECT_EQ(config(), "shipped elsewhere, again");
+  table_.add(row_at(8, "shipped", 1), Source::shipped);
+  EXPECT_EQ(config(), "shipped");
+  table_.add(of_driver(row_at(8, "mine", 2), "570"), Source::user);
+  EXPECT_EQ(config(), "mine, again");
+}
+
 TEST_F(TuningStore, EveryVersionCounts) {
   Row row = row_at(8, "a", 1);
   row.place.versions.erase("nvrtc");
   table_.add(row);
   EXPECT_EQ(config(), "a, again");
+}
+
+TEST_F(TuningStore, KeysInOrder) {
+  table_.add(row_at(16, "a", 1));
+  table_.add(row_at(8, "a", 1));
+  EXPECT_THAT(table_.keys(), ElementsAre(key_at(16), key_at(8)));
 }
 
 TEST_F(TuningStore, EveryOrderOfTheRanksRowsGivesTheSamePick) {
@@ -175,17 +195,6 @@ TEST_F(TuningStore, NoFileIsNoError) {
   table_.add_file(folder_.path() / "none");
   EXPECT_EQ(config(), "none");
   EXPECT_TRUE(lines_.empty());
-}
-
-TEST_F(TuningStore, ChoosesTheCostModelsConfigUnlessItMayTrust) {
-  const std::vector<std::string> configs = {"model's", "b"};
-  EXPECT_EQ(choose(table_, key_at(8), configs), 0U);
-  table_.add(older(row_at(8, "b", 1)));
-  EXPECT_EQ(choose(table_, key_at(8), configs), 0U);
-  table_.add(row_at(8, "b", 1));
-  EXPECT_EQ(choose(table_, key_at(8), configs), 1U);
-  table_.add(row_at(16, "gone", 1));
-  EXPECT_EQ(choose(table_, key_at(16), configs), 0U);
 }
 
 class TuningProcesses : public TuningStore {

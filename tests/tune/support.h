@@ -29,7 +29,9 @@ inline std::string key_at(int tokens) {
 }
 
 inline Place here() {
-  return {.device = "NVIDIA H200, sm_90", .versions = {{"kernels", "abc"}, {"nvrtc", "13.0"}}};
+  return {.device = "NVIDIA H200, sm_90",
+          .kernels = "abc",
+          .versions = {{"driver", "580"}, {"nvrtc", "13.0"}}};
 }
 
 inline Costs flat(double us) {
