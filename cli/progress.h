@@ -28,7 +28,6 @@ class ProgressLine {
   void wipe();
 
  private:
-
   using Clock = std::chrono::steady_clock;
   std::string what_;
   Unit unit_;

@@ -165,9 +165,11 @@ void add_tune(CLI::App& app, int& exit_code) {
                    "batch sizes (of a preset: 1 to 8192; of a problem line: its own)")
       ->delimiter(',')
       ->check(CLI::PositiveNumber);
-  command->add_option("-o,--out", words->out, "append picks to this file (beside the kernel cache)");
+  command->add_option("-o,--out", words->out,
+                      "append picks to this file (beside the kernel cache)");
   command->add_option("--from", words->from, "files of picks that are known already");
-  command->add_flag("--again", options.again, "measure what shipped tables and your file know, too");
+  command->add_flag("--again", options.again,
+                    "measure what shipped tables and your file know, too");
   command->add_flag("--exhaustive", options.exhaustive, "every variant to the end: slow");
   command->add_option("--details", words->details, "append every variant's times to this file");
   command->add_option("--rounds", options.rounds, "samples of a variant under each load, at most")

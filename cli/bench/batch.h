@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "cli/bench/machine.h"
-#include "moe/random_layer.h"
 #include "moe/gpu_plan.h"
+#include "moe/random_layer.h"
 #include "moe/state.h"
 
 namespace switchyard::cli::bench {

@@ -1,5 +1,5 @@
-// Whole layers from router logits, CUDA graph replay, another routing each time, cold L2; the output
-// is compared with the definition in the same run.
+// Whole layers from router logits, CUDA graph replay, another routing each time, cold L2; the
+// output is compared with the definition in the same run.
 
 #include "cli/bench/bench.h"
 
@@ -64,23 +64,24 @@ class Bench {
       fmt::print("{:<16} {:<5} {:>6} {:<9} {:>9} {:>6} {:>7} {:>8} {:>6}  {}\n", "layer", "", "M",
                  "launch", "us", "TB/s", "TFLOP/s", "floor", "eff.", "variant");
     else if (!options.json)
-      fmt::print("{:<16} {:<5} {:>6} {:>7} {:>9} {:>9} {:>9} {:>6} {:>7} {:>8} {:>6} {:>6} {:>6} "
-                 "{:>6}  {}\n",
-                 "layer", "", "M", "active", "median us", "p10", "p90", "TB/s", "TFLOP/s", "floor",
-                 "eff.", "error", "host", "peer x", "variant");
+      fmt::print(
+          "{:<16} {:<5} {:>6} {:>7} {:>9} {:>9} {:>9} {:>6} {:>7} {:>8} {:>6} {:>6} {:>6} "
+          "{:>6}  {}\n",
+          "layer", "", "M", "active", "median us", "p10", "p90", "TB/s", "TFLOP/s", "floor", "eff.",
+          "error", "host", "peer x", "variant");
     if (options.out.empty()) return;
     const std::string name =
         fmt::format("{}-{}-{}.jsonl", today(), short_name(info.name), options.topic);
     file_.open(std::filesystem::path(options.out) / name, std::ios::app);
-    if (!file_)
-      throw DeviceError(fmt::format("[bench] --out: {} cannot be written.", options.out));
+    if (!file_) throw DeviceError(fmt::format("[bench] --out: {} cannot be written.", options.out));
   }
 
   void run(const LayerCase& layer_case) {
     MoeProblem problem = layer_case.problem;
     if (problem.tp_ranks > 1 || problem.ep_ranks > 1)
-      throw Unsupported("[bench] tp, ep: a part of a layer is not measured. Write the line as its "
-                        "rank sees it.");
+      throw Unsupported(
+          "[bench] tp, ep: a part of a layer is not measured. Write the line as its "
+          "rank sees it.");
     moe::Values values(1);
     const MoeWeights weights = moe::random_weights(problem, problem.config.experts, values);
     MoeState layer;
@@ -120,17 +121,17 @@ class Bench {
     const double us = row["median_us"];
     const auto peer = peers_.find(to_string(at.problem));
     if (!options_.json)
-      fmt::print("{:<16} {:<5} {:6} {:7.1f} {:9.1f} {:9.1f} {:9.1f} {:6.2f} {:7.1f} {:8.1f} {:6.3f} "
-                 "{:6.2f} {:6.1f} {:>6}  {}{}{}\n",
-                 at.preset, to_string(at.problem.format), at.problem.tokens, batch.active_experts(),
-                 us, row["p10_us"].get<double>(), row["p90_us"].get<double>(), w.bytes / us * 1e-6,
-                 w.flops / us * 1e-6, row["floor_us"].get<double>(),
-                 row["efficiency"].get<double>(), row.value("error_ratio", -1.0),
-                 row["host_us"].get<double>(),
-                 peer == peers_.end() ? "-" : fmt::format("{:.2f}", peer->second / us),
-                 row["variant"].get<std::string>(),
-                 row["repeatable"].get<bool>() ? "" : "  NOT REPEATABLE",
-                 at.preset.empty() ? "  " + to_string(at.problem) : "");
+      fmt::print(
+          "{:<16} {:<5} {:6} {:7.1f} {:9.1f} {:9.1f} {:9.1f} {:6.2f} {:7.1f} {:8.1f} {:6.3f} "
+          "{:6.2f} {:6.1f} {:>6}  {}{}{}\n",
+          at.preset, to_string(at.problem.format), at.problem.tokens, batch.active_experts(), us,
+          row["p10_us"].get<double>(), row["p90_us"].get<double>(), w.bytes / us * 1e-6,
+          w.flops / us * 1e-6, row["floor_us"].get<double>(), row["efficiency"].get<double>(),
+          row.value("error_ratio", -1.0), row["host_us"].get<double>(),
+          peer == peers_.end() ? "-" : fmt::format("{:.2f}", peer->second / us),
+          row["variant"].get<std::string>(),
+          row["repeatable"].get<bool>() ? "" : "  NOT REPEATABLE",
+          at.preset.empty() ? "  " + to_string(at.problem) : "");
     keep(std::move(row));
   }
 

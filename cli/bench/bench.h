@@ -9,8 +9,9 @@
 namespace switchyard::cli::bench {
 
 struct Options {
-  std::string peers;       ///< a file of rows (bench/peers.py) to print beside ours; or empty
-  std::string out, topic = "layer";  ///< rows are appended to <date>-<machine>-<topic>.jsonl in that folder
+  std::string peers;  ///< a file of rows (bench/peers.py) to print beside ours; or empty
+  std::string out,
+      topic = "layer";  ///< rows are appended to <date>-<machine>-<topic>.jsonl in that folder
   std::string commit;
   int samples = 30;
   bool all_variants = false, check = true, ops = false, json = false;

@@ -14,8 +14,8 @@ struct LayerCase {
   std::vector<int> tokens;
 };
 
-/// Published layers, or "all" that a GPU serves; tokens BF16, weights as `format` or, if it is empty,
-/// as they are published.
+/// Published layers, or "all" that a GPU serves; tokens BF16, weights as `format` or, if it is
+/// empty, as they are published.
 std::vector<LayerCase> preset_cases(const std::vector<std::string>& presets,
                                     const std::string& format, const std::vector<int>& tokens,
                                     const std::string& load);

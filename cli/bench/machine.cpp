@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "moe/random_layer.h"
 #include "cuda/driver.h"
+#include "moe/random_layer.h"
 #include "switchyard/error.h"
 
 namespace switchyard::cli::bench {

@@ -63,9 +63,9 @@ Summary tune(std::span<const MoeProblem> problems, const Options& options);
 /// What Options::worker runs: answers on descriptor 0 until it is closed.
 void serve(int device);
 
-/// Writes the picks of `from`, one for each batch, versions and machine, in a fixed order: any order
-/// of the files and lines gives the same. Rows of other kernels than this library's are left out.
-/// Returns how many were written. Needs no GPU.
+/// Writes the picks of `from`, one for each batch, versions and machine, in a fixed order: any
+/// order of the files and lines gives the same. Rows of other kernels than this library's are left
+/// out. Returns how many were written. Needs no GPU.
 int merge(std::span<const std::filesystem::path> from, const std::filesystem::path& out,
           const std::function<void(std::string_view sentence)>& report = {});
 

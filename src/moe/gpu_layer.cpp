@@ -289,8 +289,8 @@ void GpuLayer::repeat_experts(int locals) {
   const auto given = static_cast<std::size_t>(shape_.locals),
              lists = static_cast<std::size_t>(shape_.lists()),
              all = static_cast<std::size_t>(locals + shape_.shared);
-  for (cuda::DeviceBuffer* buffer : {&gate_up, &down, &gate_up_bias, &down_bias, &gate_up_factors,
-                                     &down_factors, &down_norms}) {
+  for (cuda::DeviceBuffer* buffer :
+       {&gate_up, &down, &gate_up_bias, &down_bias, &gate_up_factors, &down_factors, &down_norms}) {
     const std::size_t one = buffer->bytes() / lists;
     if (one == 0) continue;
     cuda::DeviceBuffer more(context_, all * one);

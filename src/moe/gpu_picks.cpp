@@ -120,9 +120,9 @@ std::optional<GpuExperts> picked(const tune::Table& table, const GpuShape& shape
     const std::optional<std::string> key = pick_key(shape, bucket);
     const std::optional<tune::Table::Found> found = key ? table.find(*key) : std::nullopt;
     if (!found || found->stale) return std::nullopt;
-    const auto same =
-        std::find_if(all.begin(), all.end(),
-                     [&](const GpuExperts& experts) { return tactic(experts) == found->config; });
+    const auto same = std::find_if(all.begin(), all.end(), [&](const GpuExperts& experts) {
+      return tactic(experts) == found->config;
+    });
     if (same != all.end()) return *same;
   }
   return std::nullopt;
@@ -132,8 +132,9 @@ GpuPlan tuned_plan(const GpuShape& shape, int tokens, const cuda::DeviceInfo& de
   const std::optional<GpuExperts> experts = picked(*shared_picks(device), shape, tokens, device);
   GpuPlan plan = make_gpu_plan(shape, tokens, device, experts);
   if (experts)
-    plan.declined.push_back("other variants: they were slower when these were measured on such a "
-                            "machine (switchyard tune)");
+    plan.declined.push_back(
+        "other variants: they were slower when these were measured on such a "
+        "machine (switchyard tune)");
   return plan;
 }
 

@@ -21,8 +21,8 @@
 namespace switchyard::moe {
 namespace {
 
-constexpr int kMostLayers = 8;      // of a graph
-constexpr double kSampleUs = 400;   // what a graph takes at least, if it has fewer
+constexpr int kMostLayers = 8;        // of a graph
+constexpr double kSampleUs = 400;     // what a graph takes at least, if it has fewer
 constexpr int kDifferentExperts = 4;  // the others are copies of these
 
 /// A layer's weights, and inputs for batches of any size.

@@ -105,8 +105,8 @@ class Ahead {
     std::map<std::string, jit::Program> programs;
     for (; first != last; ++first)
       for (const moe::GpuExperts& experts : first->candidates)
-        for (jit::Program& program :
-             moe::programs(make_gpu_plan(first->shape, first->tokens, device_, experts), device_.sm))
+        for (jit::Program& program : moe::programs(
+                 make_gpu_plan(first->shape, first->tokens, device_, experts), device_.sm))
           programs.emplace(program.instance, std::move(program));
     std::vector<const jit::Program*> all;
     for (const auto& [instance, program] : programs) all.push_back(&program);
@@ -269,9 +269,9 @@ int merge(std::span<const std::filesystem::path> from, const std::filesystem::pa
     for (const std::string& key : table.keys()) {
       tune::Table::Found found = *table.find(key);
       text += tune::to_line({.place = table.place(),
-                       .problem = key,
-                       .config = std::move(found.config),
-                       .costs = found.costs}) +
+                             .problem = key,
+                             .config = std::move(found.config),
+                             .costs = found.costs}) +
               "\n";
       ++count;
     }

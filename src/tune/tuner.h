@@ -26,9 +26,9 @@ struct Progress {
 };
 
 struct Options {
-  int rounds = 10;     ///< samples at most of a config under one load; even: see tune()
-  bool drop = true;    ///< configs that are far behind; without, all take part in every round
-  Log report;          ///< of every config that failed, and why
+  int rounds = 10;   ///< samples at most of a config under one load; even: see tune()
+  bool drop = true;  ///< configs that are far behind; without, all take part in every round
+  Log report;        ///< of every config that failed, and why
   std::function<void(const Progress&)> progress;
   std::function<bool()> stop;  ///< asked before each sample: true ends the run (Ctrl-C)
 };

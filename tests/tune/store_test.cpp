@@ -38,7 +38,9 @@ class TuningStore : public testing::Test {
  protected:
   std::string config() const {
     const auto found = table_.find(key_at(8));
-    return found ? found->config + (found->stale ? ", stale" : found->remeasure ? ", again" : "")
+    return found ? found->config + (found->stale       ? ", stale"
+                                    : found->remeasure ? ", again"
+                                                       : "")
                  : "none";
   }
 
@@ -61,12 +63,13 @@ TEST_F(TuningStore, ARowIsALine) {
   row.costs[2] = {0.1, 0};
   EXPECT_EQ(parse_row(to_line(row)), row);
   EXPECT_EQ(to_line(row).find('\n'), std::string::npos);
-  EXPECT_EQ(to_line(row_at(8, "a", 2)),
-            R"({"config":"a","device":"NVIDIA H200, sm_90","kernels":"abc","median_us":{"balanced":2.0,"hot":2.0,)"
-            R"("zipf":2.0},"problem":")" +
-                key_at(8) +
-                R"(","spread_us":{"balanced":1.0,"hot":1.0,"zipf":1.0},)"
-                R"("switchyard_tuning":1,"versions":{"driver":"580","nvrtc":"13.0"}})");
+  EXPECT_EQ(
+      to_line(row_at(8, "a", 2)),
+      R"({"config":"a","device":"NVIDIA H200, sm_90","kernels":"abc","median_us":{"balanced":2.0,"hot":2.0,)"
+      R"("zipf":2.0},"problem":")" +
+          key_at(8) +
+          R"(","spread_us":{"balanced":1.0,"hot":1.0,"zipf":1.0},)"
+          R"("switchyard_tuning":1,"versions":{"driver":"580","nvrtc":"13.0"}})");
 }
 
 TEST_F(TuningStore, TheUsersFileWins) {
