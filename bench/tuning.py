@@ -6,8 +6,7 @@
     tuning.py best PICKS.jsonl DETAILS.jsonl...       a pick against all variants (--exhaustive)
     tuning.py keys PICKS.jsonl [COUNT [SEED]]         problem lines at random, one a line
 
-PICKS are what `switchyard tune --out` wrote, DETAILS what `--details` did. How much slower a variant is
-than another is said by the loads in which it is most: its worst regret, of medians of one run.
+PICKS are what `switchyard tune --out` wrote, DETAILS what `--details` did; medians of one run are compared (docs/tuning.md).
 """
 
 import json
@@ -26,11 +25,24 @@ def picks(path):
     return {row["problem"]: row["config"] for row in lines(path)}
 
 
+def medians(task):
+    return {c["config"]: c["median_us"] for c in task["configs"] if "median_us" in c}
+
+
+def ratio(us, config, other):
+    """How many times what `other` takes, under the load where that is most."""
+    return max(us[config][load] / us[other][load] for load in us[config])
+
+
 def regrets(task):
-    """Of each variant that ran: how many times the best median of a load it takes, at worst."""
-    us = {c["config"]: c["median_us"] for c in task["configs"] if "median_us" in c}
-    least = {load: min(u[load] for u in us.values()) for load in ("balanced", "zipf", "hot")}
-    return {config: max(u[load] / least[load] for load in least) for config, u in us.items()}
+    """How many times the best median of a load they take, at worst: the variants that are never slower
+    than the cost model's choice, the first one, by more than 2 %, and others of less than twice that."""
+    us = medians(task)
+    first = task["configs"][0]["config"]
+    level = {c: u for c, u in us.items() if first not in us or ratio(us, c, first) <= 1.02}
+    least = {load: min(u[load] for u in level.values()) for load in ("balanced", "zipf", "hot")}
+    level = {c: u for c, u in us.items() if first not in us or ratio(us, c, first) <= 1.04}
+    return {c: max(u[load] / least[load] for load in least) for c, u in level.items()}
 
 
 def percent(value):
@@ -68,24 +80,24 @@ def same(first, second, *details):
 
 
 def model(*details):
+    loads = ("balanced", "zipf", "hot")
     gaps, seconds = [], 0
     for task in lines(*details):
         seconds += task.get("seconds", 0)
-        if "pick" not in task:
-            continue
-        r = regrets(task)
-        first = task["configs"][0]["config"]  # best first by the cost model
-        if first in r:
-            gaps.append((r[first] / r[task["pick"]] - 1, task["problem"], first, task["pick"]))
-    gaps.sort()
-    values = [gap[0] for gap in gaps]
-    print(f"{len(gaps)} keys, {seconds:.0f} s: how much slower the cost model's choice is than the pick\n")
-    table([("median", "mean", "90th percentile", "worst", "faster by more than 1 %"), ("---",) * 5,
-           (percent(statistics.median(values)), percent(statistics.mean(values)),
-            percent(values[int(0.9 * (len(values) - 1))]), percent(values[-1]),
-            sum(value < -0.01 for value in values))])
-    for gap, key, first, pick in gaps[-8:]:
-        print(f"  {percent(gap)}  {key}\n    {first} -> {pick}")
+        us, first = medians(task), task["configs"][0]["config"]  # best first by the cost model
+        if task.get("pick") in us and first in us:
+            gap = {load: us[first][load] / us[task["pick"]][load] - 1 for load in loads}
+            gaps.append((max(gap.values()), gap, task["problem"], first, task["pick"]))
+    gaps.sort(key=lambda item: item[0])
+    print(f"{len(gaps)} keys, {seconds:.0f} s: how much longer the cost model's choice takes than the pick\n")
+    rows = [("load", "median", "mean", "90th percentile", "most", "least"), ("---",) * 6]
+    for name in (*loads, "the most of them"):
+        values = sorted(gap[0] if name not in loads else gap[1][name] for gap in gaps)
+        rows.append((name, percent(statistics.median(values)), percent(statistics.mean(values)),
+                     percent(values[int(0.9 * (len(values) - 1))]), percent(values[-1]), percent(values[0])))
+    table(rows)
+    for worst, _, key, first, pick in gaps[-8:]:
+        print(f"  {percent(worst)}  {key}\n    {first} -> {pick}")
 
 
 def best(chosen, *details):
@@ -95,11 +107,10 @@ def best(chosen, *details):
     for task in lines(*details):
         r = regrets(task)
         least = min(r.values())
-        of = table_of.get(task["problem"])
+        of, first = table_of.get(task["problem"]), task["configs"][0]["config"]
         tuned.append(r[of] / least - 1 if of in r else None)
-        first = task["configs"][0]["config"]
         rows.append((task["problem"], percent(tuned[-1]) if tuned[-1] is not None else "-",
-                     percent(r[first] / least - 1), len(r)))
+                     percent(r[first] / least - 1) if first in r else "-", len(medians(task))))
     print("Behind the best of all variants, by the worst regret of medians of one run\n")
     table(rows)
     known = [value for value in tuned if value is not None]

@@ -31,7 +31,7 @@ namespace {
 using nlohmann::json;
 
 /// What a variant may take that the cost model expects to be so many times slower than its best.
-constexpr double kPromising = 2.5;
+constexpr double kPromising = 2;
 constexpr std::chrono::seconds kLimit{60};  // of a sample, with a layer's weights and a compilation
 
 /// A problem's layer and batch.
