@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Tables of tuning runs (docs/tuning.md).
+"""Tables of tuning runs (docs/tuning.md), from what `switchyard tune --details` wrote.
 
-    tuning.py same A.jsonl B.jsonl DETAILS.jsonl...   do two runs pick the same?
-    tuning.py model DETAILS.jsonl...                  the cost model's choice against the pick
-    tuning.py best PICKS.jsonl DETAILS.jsonl...       a pick against all variants (--exhaustive)
-    tuning.py keys PICKS.jsonl [COUNT [SEED]]         problem lines at random, one a line
+    tuning.py same FIRST SECOND          do two runs pick the same?
+    tuning.py model RUN                  the cost model's choice against the pick
+    tuning.py best RUN OTHER             a run's picks against all variants that another one measured
+                                         (with --exhaustive: all that there are)
+    tuning.py keys RUN [COUNT [SEED]]    problem lines at random, one a line
+    tuning.py trim RUN                   without variants that are far behind: small enough to keep
 
-PICKS are what `switchyard tune --out` wrote, DETAILS what `--details` did; medians of one run are compared (docs/tuning.md).
+Medians of one run are compared.
 """
 
 import json
@@ -15,14 +17,9 @@ import statistics
 import sys
 
 
-def lines(*paths):
-    for path in paths:
-        with open(path) as file:
-            yield from map(json.loads, file)
-
-
-def picks(path):
-    return {row["problem"]: row["config"] for row in lines(path)}
+def tasks(path):
+    with open(path) as file:
+        return {task["problem"]: task for task in map(json.loads, file) if "pick" in task}
 
 
 def medians(task):
@@ -55,34 +52,34 @@ def table(rows):
     print()
 
 
-def same(first, second, *details):
-    a, b = picks(first), picks(second)
+def same(first, second):
+    a, b = tasks(first), tasks(second)
     both = sorted(a.keys() & b.keys())
-    runs = {}
-    for task in lines(*details):
-        runs.setdefault(task["problem"], []).append(task)
-    equal = [key for key in both if a[key] == b[key]]
-    close, apart = [], []
-    for key in set(both) - set(equal):
-        # The costlier of the two by its worst regret, in every run that measured both.
-        gaps = []
-        for task in runs.get(key, []):
-            r = regrets(task)
-            if a[key] in r and b[key] in r:
-                gaps.append(max(r[a[key]], r[b[key]]) / min(r[a[key]], r[b[key]]) - 1)
-        gap = statistics.mean(gaps) if gaps else None
-        (close if gap is not None and gap <= 0.02 else apart).append((gap, key))
+    equal, close, apart = 0, 0, []
+    for key in both:
+        picks = [a[key]["pick"], b[key]["pick"]]
+        if picks[0] == picks[1]:
+            equal += 1
+            continue
+        gaps = []  # between the two picks, by each run that measured both to the end
+        for r in (regrets(a[key]), regrets(b[key])):
+            if all(pick in r for pick in picks):
+                gaps.append(max(r[pick] for pick in picks) / min(r[pick] for pick in picks) - 1)
+        if gaps and statistics.mean(gaps) <= 0.02:
+            close += 1
+        else:
+            apart.append((statistics.mean(gaps) if gaps else None, key, *picks))
     n = len(both)
-    print(f"{n} keys: {len(equal)} the same variant ({percent(len(equal) / n)}), {len(close)} another within "
-          f"2 %, {len(apart)} not: {percent((len(equal) + len(close)) / n)} agree\n")
-    for gap, key in sorted(apart, key=lambda item: -(item[0] or 9)):
-        print(f"  {percent(gap) if gap is not None else '?'}  {key}\n    {a[key]}\n    {b[key]}")
+    print(f"{n} keys: {equal} the same variant ({percent(equal / n)}), {close} another within 2 %, "
+          f"{len(apart)} not: {percent((equal + close) / n)} agree\n")
+    for gap, key, *picks in sorted(apart, key=lambda item: -(item[0] or 9)):
+        print(f"  {percent(gap) if gap is not None else '?'}  {key}\n    {picks[0]}\n    {picks[1]}")
 
 
-def model(*details):
+def model(run):
     loads = ("balanced", "zipf", "hot")
     gaps, seconds = [], 0
-    for task in lines(*details):
+    for task in tasks(run).values():
         seconds += task.get("seconds", 0)
         us, first = medians(task), task["configs"][0]["config"]  # best first by the cost model
         if task.get("pick") in us and first in us:
@@ -100,14 +97,14 @@ def model(*details):
         print(f"  {percent(worst)}  {key}\n    {first} -> {pick}")
 
 
-def best(chosen, *details):
-    table_of = picks(chosen)
+def best(run, other):
+    picks = {key: task["pick"] for key, task in tasks(run).items()}
     rows = [("layer", "tuned", "cost model", "variants"), ("---",) * 4]
     tuned = []
-    for task in lines(*details):
+    for task in tasks(other).values():
         r = regrets(task)
         least = min(r.values())
-        of, first = table_of.get(task["problem"]), task["configs"][0]["config"]
+        of, first = picks.get(task["problem"]), task["configs"][0]["config"]
         tuned.append(r[of] / least - 1 if of in r else None)
         rows.append((task["problem"], percent(tuned[-1]) if tuned[-1] is not None else "-",
                      percent(r[first] / least - 1) if first in r else "-", len(medians(task))))
@@ -117,13 +114,25 @@ def best(chosen, *details):
     print(f"worst {percent(max(known))}, median {percent(statistics.median(known))} of {len(known)} keys")
 
 
-def keys(chosen, count="20", seed="7"):
-    all_keys = sorted(picks(chosen))
+def trim(run):
+    for task in tasks(run).values():
+        r = regrets(task)
+        near = min(r.values()) * 1.1
+        first = task["configs"][0]
+        task["configs"] = [c for c in task["configs"] if c is first or r.get(c["config"], 9) <= near]
+        for config in task["configs"]:
+            config["median_us"] = {load: round(us, 1) for load, us in config["median_us"].items()}
+        task["seconds"] = round(task["seconds"], 2)
+        print(json.dumps(task, sort_keys=True))
+
+
+def keys(run, count="20", seed="7"):
+    all_keys = sorted(tasks(run))
     print("\n".join(random.Random(int(seed)).sample(all_keys, min(int(count), len(all_keys)))))
 
 
 def main():
-    commands = {"same": same, "model": model, "best": best, "keys": keys}
+    commands = {"same": same, "model": model, "best": best, "keys": keys, "trim": trim}
     if len(sys.argv) < 3 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     commands[sys.argv[1]](*sys.argv[2:])

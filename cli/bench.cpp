@@ -79,7 +79,11 @@ void add_bench(CLI::App& app, int& exit_code) {
   command->add_option("--samples", options.samples, "graph launches of 8 layers each")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_flag("--all-variants", options.all_variants, "every variant, not the planner's");
+  CLI::Option* model =
+      command->add_flag("--model", options.model,
+                        "the cost model's variant, whatever was measured (switchyard tune)");
+  command->add_flag("--all-variants", options.all_variants, "every variant, not the planner's")
+      ->excludes(model);
   command->add_flag("!--no-check", options.check, "do not compare with the definition");
   command->add_flag("--json", options.json, "one JSON document on stdout");
   command->callback([words, &exit_code] {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,8 +25,6 @@ struct TuneWords {
   tuner::Options options;
   bool here = false, json = false, serve = false;
 };
-
-constexpr int kLargestBucket = 8192;
 
 constexpr const char* kFooter = R"(  switchyard tune --preset gpt-oss-120b
   switchyard tune --preset all --m 1,8,32,128 --out picks.jsonl
@@ -65,7 +64,7 @@ std::vector<MoeProblem> problems_of(const TuneWords& words, Json& skipped) {
       problems.push_back(problem);
     }
   };
-  const std::vector<int> usual = tuner::buckets(kLargestBucket);
+  const std::vector<int> usual = tuner::buckets(std::numeric_limits<int>::max());
   for (const std::string& word : words.presets)
     for (const std::string& name : word == "all" ? preset_names() : std::vector{word}) {
       MoeProblem problem = preset(name, 1);

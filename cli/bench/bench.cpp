@@ -104,6 +104,7 @@ class Bench {
     const cuda::DeviceInfo& device = machine_.context.info();
     std::vector<std::string> declined;
     if (options_.all_variants) return moe::gpu_candidates(shape, tokens, device, declined);
+    if (options_.model) return {moe::make_gpu_plan(shape, tokens, device).experts};
     return {moe::tuned_plan(shape, tokens, device).experts};
   }
 

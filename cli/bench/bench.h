@@ -14,7 +14,7 @@ struct Options {
       topic = "layer";  ///< rows are appended to <date>-<machine>-<topic>.jsonl in that folder
   std::string commit;
   int samples = 30;
-  bool all_variants = false, check = true, ops = false, json = false;
+  bool all_variants = false, model = false, check = true, ops = false, json = false;
 };
 
 /// Measures ceilings, then each case, and prints a table of them unless Options::json; the rows

@@ -1,10 +1,11 @@
 #include "tune/buckets.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace switchyard::tune {
 namespace {
+
+constexpr int kLargest = 8192;
 
 /// The step between buckets from `tokens` on; `tokens` itself: powers of two.
 int step_from(int tokens) {
@@ -18,8 +19,8 @@ int step_from(int tokens) {
 
 std::vector<int> buckets(int max_tokens) {
   std::vector<int> all;
-  for (long long tokens = 1; tokens <= max_tokens; tokens += step_from(static_cast<int>(tokens)))
-    all.push_back(static_cast<int>(tokens));
+  for (int tokens = 1; tokens <= std::min(max_tokens, kLargest); tokens += step_from(tokens))
+    all.push_back(tokens);
   return all;
 }
 
@@ -29,9 +30,8 @@ int bucket_of(int tokens) {
 }
 
 int bucket_above(int tokens) {
-  const long long bucket = bucket_of(tokens);
-  const long long next = bucket + step_from(static_cast<int>(bucket));
-  return next <= std::numeric_limits<int>::max() ? static_cast<int>(next) : 0;
+  const int bucket = bucket_of(tokens);
+  return bucket < kLargest ? bucket + step_from(bucket) : 0;
 }
 
 std::string key_of(MoeProblem problem) {

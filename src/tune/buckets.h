@@ -9,8 +9,8 @@ namespace switchyard::tune {
 
 /// The batch sizes up to `max_tokens` that are tuned: 1, 2, 4, then
 ///
-///   steps of    8   128   256    512   and above 4096
-///   to        128   512  2048   4096   powers of two
+///   steps of    8   128   256    512   and 8192, which serves all above
+///   to        128   512  2048   4096
 std::vector<int> buckets(int max_tokens);
 
 /// The largest bucket <= `tokens`; 1 for none. It does not depend on what else was tuned, so that

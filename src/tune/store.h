@@ -36,7 +36,7 @@ struct Row {
   friend bool operator==(const Row&, const Row&) = default;
 };
 
-/// One line of JSON, without its end. parse_row(to_line(row)) == row.
+/// One line of JSON, without its end, times rounded to nanoseconds: parse_row() reads it.
 std::string to_line(const Row& row);
 
 /// Throws InvalidArgument, saying why, for what is no row: another program's line, a half of one, a
