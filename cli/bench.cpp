@@ -72,11 +72,12 @@ void add_bench(CLI::App& app, int& exit_code) {
   CLI::Option* ops = command->add_flag("--ops", options.ops, "what each launch takes");
   command->add_flag("--layer", words->layer, "what a layer takes (the default)")->excludes(ops);
   command->add_option("--peers", options.peers, "rows of bench/peers.py, to print beside ours");
-  command->add_option("--out", options.out, "append rows to a file in this folder");
+  command->add_option("--out", options.out, "append rows to a file in this folder")->take_last();
   command->add_option("--topic", options.topic, "last word of that file's name")
       ->capture_default_str();
-  command->add_option("--commit", options.commit, "for the rows");
+  command->add_option("--commit", options.commit, "for the rows")->take_last();
   command->add_option("--samples", options.samples, "graph launches of 8 layers each")
+      ->take_last()
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   CLI::Option* model =

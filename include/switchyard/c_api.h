@@ -162,6 +162,10 @@ typedef struct SwitchyardCheckReport {
 } SwitchyardCheckReport;
 int switchyard_check(const char* line, uint64_t seed, const char* device,
                      SwitchyardCheckReport* report);
+/* tuner.h: measures which variants serve these layers best (problem lines, one a line), in this
+ * process, and adds picks to `file`, or where plans look if it is NULL. tuned: how many, or NULL.
+ */
+int switchyard_tune(const char* lines, const char* file, int device, int* tuned);
 /* The problem line of a preset, and all names, one a line. */
 int switchyard_preset(const char* name, int tokens, char** line);
 int switchyard_preset_names(char** names);

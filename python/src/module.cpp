@@ -228,6 +228,18 @@ void bind_functions(nb::module_& m) {
       },
       "line"_a, "seed"_a, "device"_a);
   m.def(
+      "tune",
+      [](const std::string& lines, const std::optional<std::string>& file, int device) {
+        int tuned = 0, status = SWITCHYARD_OK;
+        {
+          const nb::gil_scoped_release release;
+          status = switchyard_tune(lines.c_str(), file ? file->c_str() : nullptr, device, &tuned);
+        }
+        check(status);
+        return tuned;
+      },
+      "lines"_a, "file"_a.none(), "device"_a);
+  m.def(
       "preset",
       [](const std::string& name, int tokens) {
         return text_of(switchyard_preset, name.c_str(), tokens);

@@ -8,6 +8,7 @@ published, on a CPU or a GPU.
 `switchyard.torch` has operators for PyTorch, `switchyard.transformers` experts for transformers.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ __all__ = [
     "preset",
     "preset_names",
     "route",
+    "tune",
 ]  # fmt: skip
 __version__ = _core.version()
 
@@ -53,6 +55,14 @@ class CheckReport(NamedTuple):
 def check(problem: str, seed: int = 0, device: str = "cpu") -> CheckReport:
     """Runs a random case of a problem line, "moe t16 h512 i256 e16 k4 nvfp4", and compares it."""
     return CheckReport(*_core.check(problem, seed, device))
+
+
+def tune(problems: str | Iterable[str], file: str | None = None, device: int = 0) -> int:
+    """Measures which variants serve these layers (problem lines) best on a GPU, and keeps the picks in
+    `file`, or where plans look for them. Returns how many were measured; `switchyard tune` on the
+    command line does it in a process that a crash does not end."""
+    lines = [problems] if isinstance(problems, str) else problems
+    return _core.tune("\n".join(lines), file, device)
 
 
 def preset(name: str, tokens: int) -> str:

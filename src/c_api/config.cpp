@@ -1,12 +1,15 @@
 // Configs, routing and problem lines.
 
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "c_api/handles.h"
 #include "c_api/status.h"
 #include "c_api/tensors.h"
 #include "switchyard/ops.h"
 #include "switchyard/problem.h"
+#include "switchyard/tuner.h"
 
 namespace switchyard::c_api {
 
@@ -90,6 +93,19 @@ int switchyard_check(const char* line, uint64_t seed, const char* device,
               .repeatable = made.repeatable,
               .routing_exact = made.routing_exact,
               .passed = made.passed};
+  });
+}
+
+int switchyard_tune(const char* lines, const char* file, int device, int* tuned) {
+  return guarded([&] {
+    std::vector<MoeProblem> problems;
+    std::istringstream all(&given(lines, "lines"));
+    for (std::string line; std::getline(all, line);) problems.push_back(parse_problem(line));
+    tuner::Options options;
+    if (file != nullptr) options.out = file;
+    options.device = device;
+    const tuner::Summary summary = tuner::tune(problems, options);
+    if (tuned != nullptr) *tuned = summary.tuned;
   });
 }
 

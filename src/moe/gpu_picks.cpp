@@ -114,12 +114,12 @@ tune::Table picks(const cuda::DeviceInfo& device) {
 
 std::optional<GpuExperts> picked(const tune::Table& table, const GpuShape& shape, int tokens,
                                  const cuda::DeviceInfo& device) {
-  std::vector<std::string> declined;
-  const std::vector<GpuExperts> all = gpu_candidates(shape, tokens, device, declined);
   for (const int bucket : {tune::bucket_of(tokens), tune::bucket_above(tokens)}) {
     const std::optional<std::string> key = pick_key(shape, bucket);
     const std::optional<tune::Table::Found> found = key ? table.find(*key) : std::nullopt;
     if (!found || found->stale) return std::nullopt;
+    std::vector<std::string> declined;
+    const std::vector<GpuExperts> all = gpu_candidates(shape, tokens, device, declined);
     const auto same = std::find_if(all.begin(), all.end(), [&](const GpuExperts& experts) {
       return tactic(experts) == found->config;
     });

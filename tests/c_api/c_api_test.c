@@ -250,6 +250,8 @@ static void test_lines(void) {
   CHECK(switchyard_preset("mixtral-8x7b", 4, &text) == SWITCHYARD_OK);
   CHECK(strncmp(text, "moe t4 h4096 i14336 e8 k2", 25) == 0);
   switchyard_text_free(text);
+  REFUSED(switchyard_tune("moe t8 h4 i2 e2 k1\nmoe t8 h4 i2 e2 k1 swigloo", NULL, 0, NULL),
+          SWITCHYARD_INVALID_ARGUMENT, "swiglu");
   SwitchyardCheckReport report;
   CHECK(switchyard_check("moe t4 h64 i32 e4 k2 mxfp4", 1, "cpu", &report) == SWITCHYARD_OK);
   CHECK(report.passed && report.error_ratio <= 2);
