@@ -241,7 +241,8 @@ std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
       all.push_back({.fused = {}, .grouped = configs});
   }
   const auto cost = [&](const GpuExperts& e) {
-    return e.fused ? expected_cost(fused, *e.fused) : expected_cost(grouped, *e.grouped);
+    return e.fused ? expected_cost(fused, *e.fused)
+                   : expected_cost(grouped, *e.grouped, device.multiprocessors);
   };
   std::stable_sort(all.begin(), all.end(),
                    [&](const auto& a, const auto& b) { return cost(a) < cost(b); });
