@@ -12,6 +12,7 @@
 
 #include "python/src/arrays.h"
 #include "python/src/handles.h"
+#include "python/src/operators.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -244,5 +245,6 @@ NB_MODULE(_core, m) {
   bind_weights(m);
   bind_checkpoint(m);
   switchyard::python::bind_plans(m);
+  switchyard::python::bind_operators(m);
   bind_functions(m);
 }

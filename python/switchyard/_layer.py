@@ -244,7 +244,13 @@ class MoELayer:
             plan = Plan(self._core.plan(max_tokens), self.config, self._gpu)
             # Replaced, not changed: calls in other threads read it without the lock.
             self._plans = sorted([*self._plans, plan], key=lambda plan: plan.max_tokens)
+            self._share_plans()
             return plan
+
+    def _share_plans(self) -> None:
+        """Gives the plans there are to the operators for PyTorch; under the lock."""
+        if self._torch_number:
+            _core.set_plans(self._torch_number, [plan._core for plan in self._plans])
 
     def plan_for(self, tokens: int) -> Plan:
         """The smallest plan there is for `tokens`; a new one, for the next power of two, if there

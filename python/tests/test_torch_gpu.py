@@ -1,14 +1,15 @@
 """The PyTorch operators and the module, on a GPU."""
 
+import numpy as np
 import pytest
-from switchyard import InvalidArgument, Unsupported
+from switchyard import Experts, InvalidArgument, MoELayer, Unsupported
 
 torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)
 import switchyard.torch
 import torch_definition
-from gpu import GpuCase, H, K, close
+from gpu import GpuCase, H, I, K, close
 
 moe, moe_out = torch.ops.switchyard.moe, torch.ops.switchyard.moe_out
 
@@ -60,8 +61,13 @@ def test_inputs_are_made_contiguous(case, number):
     assert torch.equal(moe(number, strided, logits.t().contiguous().t(), None, None, None), want)
 
 
-def test_mistakes(case, number):
-    x, logits = case.batch(5)
+@pytest.mark.parametrize("recorded", [True, False])
+def test_mistakes(case, number, recorded):
+    with torch.set_grad_enabled(recorded):
+        mistakes(number, *case.batch(5))
+
+
+def mistakes(number, x, logits):
     with pytest.raises(InvalidArgument, match="tokens: expected bf16, like the experts"):
         moe(number, x.float(), logits, None, None, None)
     with pytest.raises(InvalidArgument, match="router_logits: expected an array on cuda:0"):
@@ -70,6 +76,12 @@ def test_mistakes(case, number):
         moe_out(number, x, logits, None, None, None, x.new_empty(H, 5).t())
     with pytest.raises(InvalidArgument, match="Keep the MoELayer"):
         moe(10**6, x, logits, None, None, None)
+    host = MoELayer(
+        Experts.quantize(np.zeros((8, 2 * I, H), "f4"), np.zeros((8, H, I), "f4"), "nvfp4"), top_k=K
+    )
+    with pytest.raises(InvalidArgument, match="tokens: expected an array in host memory"):
+        moe(switchyard.torch.register(host), x, logits, None, None, None)
+    assert moe(number, x.cpu(), logits.cpu(), None, None, None).device.type == "cpu"
 
 
 @pytest.mark.parametrize("options", [{}, {"dynamic": True}, {"mode": "reduce-overhead"}])
