@@ -129,3 +129,21 @@ def test_no_gradient_is_said(case, number):
         out.float().sum().backward()
     with torch.inference_mode():
         close(moe(number, x, logits, None, None, None), case.expected(x, *chosen(logits)))
+
+
+def test_calls_leave_no_memory_behind(case, number):
+    x, logits = case.batch(6)
+    ids, weights = chosen(logits)
+
+    def calls():
+        moe(number, x, logits, None, None, None)
+        moe(number, x.t().contiguous().t(), None, ids, weights.half(), None)  # all are copied
+        moe_out(number, x, None, ids, weights, None, torch.empty_like(x))
+        with torch.no_grad(), pytest.raises(InvalidArgument):
+            moe(number, x, logits[:3], None, None, None)
+
+    calls()
+    before = torch.cuda.memory_allocated()
+    for _ in range(20):
+        calls()
+    assert torch.cuda.memory_allocated() == before
