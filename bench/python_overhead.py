@@ -27,7 +27,7 @@ import torch
 
 import switchyard.torch
 
-CALLS, QUEUED = 400, 10
+CALLS, WARM_UP, QUEUED = 400, 400, 10
 
 
 def arguments():
@@ -56,13 +56,13 @@ def random_layer(preset, device):
 
 def median_us(call, synchronize):
     took = []
-    for index in range(CALLS + QUEUED):
+    for index in range(WARM_UP + CALLS):
         if index % QUEUED == 0:
             synchronize()
         start = time.perf_counter_ns()
         call()
         took.append(time.perf_counter_ns() - start)
-    return statistics.median(took[QUEUED:]) / 1000
+    return statistics.median(took[WARM_UP:]) / 1000
 
 
 def measure(layer, tokens, device):

@@ -1,8 +1,12 @@
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# JAX leaves the last of its GPUs as the current device of the thread that starts it.
+os.environ["JAX_CUDA_VISIBLE_DEVICES"] = "0"
 
 FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures"
 
