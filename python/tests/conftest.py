@@ -1,12 +1,9 @@
 import dataclasses
-import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-# JAX leaves the last of its GPUs as the current device of the thread that starts it.
-os.environ["JAX_CUDA_VISIBLE_DEVICES"] = "0"
 
 FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures"
 
@@ -36,3 +33,13 @@ def case():
         x=uniform(tokens, hidden, scale=1),
         logits=uniform(tokens, experts, scale=3),
     )
+
+
+def start_jax():
+    """The module jax, started: that makes its last GPU the thread's current one, for PyTorch too."""
+    jax = pytest.importorskip("jax")
+    jax.devices()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.set_device(0)
+    return jax

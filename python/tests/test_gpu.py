@@ -10,6 +10,7 @@ if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)
 import switchyard.torch
 import torch_definition
+from conftest import start_jax
 from gpu import E, GpuCase, H, I, K, close, random
 
 FORMATS = ["bf16", "fp16", "nvfp4", "mxfp4"]
@@ -249,7 +250,7 @@ def test_cupy():
 
 def test_jax_gives_weights_and_no_tokens(case):
     """Its arrays belong to streams that nobody else can wait for."""
-    jax = pytest.importorskip("jax")
+    jax = start_jax()
     if jax.default_backend() != "gpu":
         pytest.skip("JAX has no GPU here")
     x, logits = case.batch(5)
