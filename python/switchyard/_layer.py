@@ -183,7 +183,7 @@ class MoELayer:
     config:   from `make_config`; by default the checkpoint's, with options that are given
               (act="bf16"), or for arrays one of `top_k` and the other arguments of `make_config`,
               with their sizes
-    device:   "cpu", "cuda" or "cuda:N"
+    device:   "cpu", "cuda" or "cuda:N", or a torch.device
     threads:  CPU only; 0 is one per core that this process may use
     """
 
@@ -192,7 +192,7 @@ class MoELayer:
         experts: Experts,
         config: _core.Config | None = None,
         *,
-        device: str = "cpu",
+        device: Any = "cpu",
         threads: int = 0,
         **options: Any,
     ) -> None:
@@ -204,10 +204,10 @@ class MoELayer:
                 "config with them."
             )
         self.config = config
-        self.device = device
-        self._gpu = device != "cpu"
+        self.device = str(device)
+        self._gpu = self.device != "cpu"
         self._torch_number = 0  # of switchyard.torch.register
-        self._core = _core.Layer(config, experts._core, device, threads)
+        self._core = _core.Layer(config, experts._core, self.device, threads)
         self._plans: list[Plan] = []  # the smallest first
         self._planning = threading.Lock()
 

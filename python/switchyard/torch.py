@@ -25,6 +25,10 @@ _numbers = itertools.count(1)
 
 def register(layer: MoELayer) -> int:
     """The number of `layer` for the operators. It ends with the layer."""
+    if not isinstance(layer, MoELayer):
+        raise InvalidArgument(
+            f"[torch] layer: expected a MoELayer, got {type(layer).__name__}. Make one of it."
+        )
     if layer._torch_number == 0:
         with layer._planning:
             if layer._torch_number == 0:

@@ -118,6 +118,15 @@ def test_threads_call_at_once(layer, batch):
         assert all(pool.map(calls, range(8)))
 
 
+def test_layers_of_pytorchs_devices_and_of_nothing(case):
+    experts = Experts.quantize(case.gate_up, case.down, "nvfp4")
+    with pytest.raises(InvalidArgument, match="layer: expected a MoELayer, got Experts"):
+        switchyard.torch.MoE(experts)
+    with pytest.raises(InvalidArgument, match="expected cpu, cuda or cuda:N, got 'meta'"):
+        MoELayer(experts, top_k=2, device=torch.device("meta"))
+    assert MoELayer(experts, top_k=2, device=torch.device("cpu")).device == "cpu"
+
+
 def test_a_number_ends_with_its_layer(case, batch):
     x, logits = batch
     layer = MoELayer(Experts.from_arrays(case.gate_up, case.down, format="f32"), top_k=2)
