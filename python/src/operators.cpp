@@ -119,9 +119,9 @@ class Arguments {
 /// weights that are not f32.
 class Call {
  public:
-  Call(const Arguments& arguments, Tensor out) {
+  Call(const Arguments& arguments, const View& tokens, Tensor out) {
     call_.struct_size = sizeof call_;
-    call_.tokens = take(kTokens, arguments);
+    call_.tokens = take(kTokens, arguments[kTokens], tokens, tokens.dtype);
     call_.router_logits = take(kRouterLogits, arguments);
     call_.expert_ids = take(kExpertIds, arguments, functions().int32);
     call_.expert_weights = take(kExpertWeights, arguments, functions().float32);
@@ -153,13 +153,17 @@ class Call {
   const SwitchyardTensor* take(Argument which, const Arguments& arguments, std::int32_t type = -1) {
     const Tensor given = arguments[which];
     if (given == nullptr) return nullptr;
-    View& view = views_[which] = view_of(given);
-    if (type < 0) type = view.dtype;
+    const View view = view_of(given);
+    return take(which, given, view, type < 0 ? view.dtype : type);
+  }
+
+  const SwitchyardTensor* take(Argument which, Tensor given, const View& view, std::int32_t type) {
+    views_[which] = view;
     if (type != view.dtype || !row_major(view.tensor)) {
       copies_[which] = copy_of(given, view, type);
-      view = view_of(copies_[which].get());
+      views_[which] = view_of(copies_[which].get());
     }
-    return &view.tensor;
+    return &views_[which].tensor;
   }
 
   View views_[kOut + 1];
@@ -170,7 +174,7 @@ class Call {
 void run(const Arguments& arguments, const View& tokens, Tensor out) {
   const std::int64_t count = tokens.tensor.ndim == 0 ? 0 : tokens.tensor.shape[0];
   const Plan plan = plan_for(arguments.layer(), count);
-  Call(arguments, out).run(plan);
+  Call(arguments, tokens, out).run(plan);
 }
 
 /// What Python's kernel _moe_recorded raised, which PyTorch would only log.
