@@ -11,13 +11,11 @@ published, on a CPU or a GPU.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-
 from . import _core
-from ._arrays import Array
 from ._errors import DeviceError, Error, InvalidArgument, Unsupported
 from ._experts import Checkpoint, CheckpointLayer, Experts
 from ._layer import MoELayer, Plan, make_config
+from ._ops import finalize, group_by_expert, grouped_gemm, route
 
 __all__ = [
     "CheckReport",
@@ -31,6 +29,9 @@ __all__ = [
     "Plan",
     "Unsupported",
     "check",
+    "finalize",
+    "group_by_expert",
+    "grouped_gemm",
     "make_config",
     "preset",
     "preset_names",
@@ -72,13 +73,3 @@ def preset(name: str, tokens: int) -> str:
 
 def preset_names() -> list[str]:
     return _core.preset_names().split()
-
-
-def route(
-    logits: Array, config: _core.Config, *, correction_bias: Array | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(expert_ids [T, K] i32, expert_weights [T, K] f32) of logits [T, E] in host memory."""
-    slots = (logits.shape[0], config.top_k)
-    ids, weights = np.empty(slots, np.int32), np.empty(slots, np.float32)
-    _core.route(config, logits, correction_bias, ids, weights)
-    return ids, weights

@@ -1,4 +1,4 @@
-// Configs, routing and problem lines.
+// Configs and problem lines.
 
 #include <sstream>
 #include <string>
@@ -6,8 +6,6 @@
 
 #include "c_api/handles.h"
 #include "c_api/status.h"
-#include "c_api/tensors.h"
-#include "switchyard/ops.h"
 #include "switchyard/problem.h"
 #include "switchyard/tuner.h"
 
@@ -62,21 +60,6 @@ int switchyard_config_info(const SwitchyardConfig* config, SwitchyardConfigInfo*
                            .line = config->line.c_str(),
                            .expert_map = c.expert_map.data(),
                            .expert_map_entries = static_cast<int64_t>(c.expert_map.size())};
-  });
-}
-
-int switchyard_route(const SwitchyardConfig* config, const SwitchyardTensor* logits,
-                     const SwitchyardTensor* correction_bias, const SwitchyardTensor* expert_ids,
-                     const SwitchyardTensor* expert_weights) {
-  return guarded([&] {
-    constexpr std::string_view kWhere = "route";
-    ops::RouteArgs args;
-    args.logits = view_of(&given(logits, "logits"), kWhere, "logits");
-    args.correction_bias = view_of(correction_bias, kWhere, "correction_bias");
-    args.expert_ids = view_of(&given(expert_ids, "expert_ids"), kWhere, "expert_ids");
-    args.expert_weights =
-        view_of(&given(expert_weights, "expert_weights"), kWhere, "expert_weights");
-    ops::route(given(config, "config").config.routing, args);
   });
 }
 

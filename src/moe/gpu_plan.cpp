@@ -230,8 +230,9 @@ std::string tactic(const GpuExperts& e) {
 
 double expected_cost(const GpuShape& shape, int tokens, const cuda::DeviceInfo& device,
                      const GpuExperts& e) {
-  return e.fused ? expected_cost(fused_problem(shape, tokens, device), *e.fused)
-                 : expected_cost(grouped_problem(shape, tokens), *e.grouped);
+  return e.fused
+             ? expected_cost(fused_problem(shape, tokens, device), *e.fused)
+             : expected_cost(grouped_problem(shape, tokens), *e.grouped, device.multiprocessors);
 }
 
 std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,

@@ -22,8 +22,8 @@ TEST(TunerGpuTest, SamplesAreTimesAndMistakesAreSentences) {
                            "moe t64 h512 i256 e16 k4 swiglu softmax_renormalize bf16 ep=0/4"}) {
     const GpuShape shape = gpu_shape(parse_problem(line));
     std::vector<std::string> declined;
-    const auto all = gpu_candidates(shape, parse_problem(line).tokens,
-                                    cuda::Context::open(0).info(), declined);
+    const auto all =
+        gpu_candidates(shape, parse_problem(line).tokens, cuda::Context::open(0).info(), declined);
     ASSERT_FALSE(all.empty());
     for (const GpuExperts& experts : {all.front(), all.back()})
       for (const std::string_view load : tune::kLoads) {

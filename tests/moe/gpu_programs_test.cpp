@@ -80,9 +80,9 @@ TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
     const std::string& instance = programs[i].instance;
     // Four groups of consumers have so few registers that one or two wait in memory while a tile's
     // products are made.
-    const int most = instance.find("grouped_gemm") != std::string::npos ? 16 : 0;
-    EXPECT_LE(binaries[i]->resources.spill_bytes, most) << instance;
-    EXPECT_LE(binaries[i]->resources.stack_bytes, most) << instance;
+    const bool grouped = instance.find("grouped_gemm") != std::string::npos;
+    EXPECT_LE(binaries[i]->resources.spill_bytes, grouped ? 24 : 0) << instance;  // both ways
+    EXPECT_LE(binaries[i]->resources.stack_bytes, grouped ? 8 : 0) << instance;
     EXPECT_GT(binaries[i]->resources.registers, 0) << instance << ": ptxas said nothing";
   }
   double sum = 0;
