@@ -12,8 +12,8 @@ Prints one JSON line for every batch size, in microseconds, medians of calls:
                   raw_us is longer than the same call with no tokens, which launches none
 
 `torch_op_host_us`, `torch_out_host_us` and `raw_host_us` are without launch_us, which a caller in C++
-pays as well. Needs torch, a GPU and the switchyard package. `--device cpu` times a tiny layer
-instead, to try it out.
+pays as well. The first second of calls is not counted: they take longer until the processor is awake.
+Needs torch, a GPU and the switchyard package. `--device cpu` times a tiny layer instead, to try it out.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import torch
 import switchyard.torch
 
 CALLS, WARM_UP, QUEUED = 400, 400, 10
+WAKE_SECONDS = 1.0
 
 
 def arguments():
@@ -107,6 +108,9 @@ def main():
     options = arguments()
     gpu = options.device != "cpu"
     layer = random_layer(options.preset, options.device)
+    awake = time.monotonic() + WAKE_SECONDS
+    while time.monotonic() < awake:
+        measure(layer, min(options.tokens), options.device)
     for tokens in sorted(options.tokens):
         row = {"bench": "python_overhead", "preset": options.preset, "format": "bf16", "m": tokens}
         row |= {name: round(us, 2) for name, us in measure(layer, tokens, options.device).items()}
