@@ -53,8 +53,8 @@ struct Summary {
   bool stopped = false;
 };
 
-/// Picks a variant for each problem's layer and the bucket of its tokens, under balanced, zipf and
-/// hot routing at once: the least worst regret. Stores each pick as soon as it is known, so that a
+/// Picks a variant for each problem's layer and the bucket of its tokens, under random, zipf and
+/// hot routing at once: the least worst regret, those of skewed loads counting less. Stores each pick as soon as it is known, so that a
 /// run that ended early goes on where it was.
 /// Throws Unsupported without a GPU, or for a problem that no GPU kernel serves; DeviceError if
 /// `out` cannot be written.

@@ -15,25 +15,31 @@ Cost cost_of(std::vector<double> us) {
           .spread_us = us[n - 1 - n / 10] - us[n / 10]};
 }
 
-std::vector<double> worst_ratios(std::span<const Costs> configs) {
-  std::vector<double> worst(configs.size(), 1);
+Medians least_medians(std::span<const Costs> configs) {
+  Medians least;
   for (std::size_t load = 0; load < kLoads.size(); ++load) {
-    double least = std::numeric_limits<double>::infinity();
-    for (const Costs& costs : configs) least = std::min(least, costs[load].median_us);
-    for (std::size_t i = 0; i < configs.size(); ++i)
-      worst[i] = std::max(worst[i], configs[i][load].median_us / least);
+    least[load] = std::numeric_limits<double>::infinity();
+    for (const Costs& costs : configs) least[load] = std::min(least[load], costs[load].median_us);
   }
+  return least;
+}
+
+double worst_regret(const Costs& config, const Medians& least) {
+  double worst = 0;
+  for (std::size_t load = 0; load < kLoads.size(); ++load)
+    worst = std::max(worst, kLoadWeights[load] * (config[load].median_us / least[load] - 1));
   return worst;
 }
 
-std::size_t pick(std::span<const Costs> configs) {
+std::size_t pick(std::span<const Costs> configs, const Medians& least) {
   SWITCHYARD_ASSERT(!configs.empty());
-  constexpr double kTie = 1.01;
-  const std::vector<double> worst = worst_ratios(configs);
-  const double enough = kTie * *std::min_element(worst.begin(), worst.end());
+  constexpr double kTie = 0.01;
+  std::vector<double> regrets;
+  for (const Costs& costs : configs) regrets.push_back(worst_regret(costs, least));
+  const double enough = *std::min_element(regrets.begin(), regrets.end()) + kTie;
   const auto first =
-      std::find_if(worst.begin(), worst.end(), [&](double ratio) { return ratio <= enough; });
-  return static_cast<std::size_t>(first - worst.begin());
+      std::find_if(regrets.begin(), regrets.end(), [&](double regret) { return regret <= enough; });
+  return static_cast<std::size_t>(first - regrets.begin());
 }
 
 }  // namespace switchyard::tune

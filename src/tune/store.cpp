@@ -229,7 +229,7 @@ std::optional<Table::Found> Table::find(std::string_view key) const {
   });
   std::vector<Costs> costs;
   for (const std::string_view config : configs) costs.push_back(together(by_config[config]));
-  const std::size_t best = pick(costs);
+  const std::size_t best = pick(costs, least_medians(costs));
   const auto standing = static_cast<std::size_t>(rows - entry->second.begin());
   return Found{.config = std::string(configs[best]),
                .costs = costs[best],

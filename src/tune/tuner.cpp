@@ -11,17 +11,10 @@
 namespace switchyard::tune {
 namespace {
 
-/// How many times what it is compared with a config may take.
-struct Limits {
-  double regret;  ///< of the least worst regret
-  double first;   ///< of what the task's first config takes, under any load
-};
 constexpr int kLeastRounds = 5;  // until then a median may be two bad samples
-constexpr Limits kLimits = {.regret = 1.1, .first = 1.04};
+constexpr double kLimit = 0.04;  // how far behind the least worst regret a config may be
 constexpr int kEarlyRounds = 2;  // until then a config's only sample may be a bad one
-constexpr Limits kEarlyLimits = {.regret = 1.25, .first = 1.1};
-// Of what the first config takes: the pick, and whom others are compared with before the end.
-constexpr double kPickLimit = 1.02, kYardstickLimit = 1.01;
+constexpr double kEarlyLimit = 0.1;
 
 /// Counts samples for Options::progress.
 class Meter {
@@ -71,8 +64,7 @@ class Contest {
       meter_.advance(a_round);
     }
     meter_.advance((options_.rounds - round) * a_round);
-    keep_level_with_first(costs(), costs(), kPickLimit);
-    if (!running_.empty()) outcome_.pick = running_[pick(costs())];
+    if (!running_.empty()) outcome_.pick = running_[pick(costs(), least_medians(all_costs()))];
     return std::move(outcome_);
   }
 
@@ -126,64 +118,24 @@ class Contest {
         measured.costs[load] = cost_of(samples_[index][load]);
     }
     if (!options_.drop || rounds < kEarlyRounds) return;
-    const bool early = rounds < kLeastRounds;
-    const Limits limits = early ? kEarlyLimits : kLimits;
-    const auto hopes = [&] { return early ? extremes(&Extremes::least) : costs(); };
-    const auto yardstick = [&] { return early ? extremes(&Extremes::most) : costs(); };
-    keep_level_with_first(hopes(), yardstick(), limits.first);
-    keep_least_regrets(hopes(), yardstick(), limits.regret);
+    if (rounds < kLeastRounds)
+      drop(extremes(&Extremes::least), extremes(&Extremes::most), extremes(&Extremes::most),
+           kEarlyLimit);
+    else
+      drop(costs(), costs(), all_costs(), kLimit);
   }
 
-  bool first_runs() const { return !running_.empty() && running_.front() == 0; }
-
-  static bool is_level(const Costs& costs, const Costs& first, double limit) {
-    for (std::size_t load = 0; load < kLoads.size(); ++load)
-      if (costs[load].median_us > limit * first[load].median_us) return false;
-    return true;
-  }
-
-  /// Drops who takes more than `limit` times what the first config takes, under any load.
-  void keep_level_with_first(const std::vector<Costs>& hopes, const std::vector<Costs>& yardstick,
-                             double limit) {
-    if (!first_runs()) return;
-    keep([&](std::size_t i) { return i == 0 || is_level(hopes[i], yardstick[0], limit); });
-  }
-
-  /// Drops whose worst regret is more than `limit` times the least of `yardstick` even by `hopes`;
-  /// not the first config, with which the others are compared. Whom that may yet drop is no
-  /// yardstick.
-  void keep_least_regrets(const std::vector<Costs>& hopes, std::vector<Costs> yardstick,
-                          double limit) {
-    if (first_runs()) {
-      const std::vector<Costs> now = costs();
-      for (std::size_t i = now.size(); i-- > 1;)
-        if (!is_level(now[i], now[0], kYardstickLimit))
-          yardstick.erase(yardstick.begin() + static_cast<std::ptrdiff_t>(i));
-    }
-    std::array<double, kLoads.size()> best;
-    for (std::size_t load = 0; load < kLoads.size(); ++load) {
-      best[load] = std::numeric_limits<double>::infinity();
-      for (const Costs& costs : yardstick) best[load] = std::min(best[load], costs[load].median_us);
-    }
-    const auto regret = [&](const Costs& costs) {
-      double worst = 0;
-      for (std::size_t load = 0; load < kLoads.size(); ++load)
-        worst = std::max(worst, costs[load].median_us / best[load]);
-      return worst;
-    };
+  /// Drops whose worst regret is by `hopes` more than `limit` behind the least of `fears`; not the
+  /// first config, the cost model's choice, which tables compare with the pick.
+  void drop(const std::vector<Costs>& hopes, const std::vector<Costs>& fears,
+            const std::vector<Costs>& all, double limit) {
+    const Medians best = least_medians(all);
     double least = std::numeric_limits<double>::infinity();
-    for (const Costs& costs : yardstick) least = std::min(least, regret(costs));
-    keep([&](std::size_t i) {
-      return running_[i] == 0 || regret(hopes[i]) <= limit * least || is_a_best(hopes, i);
-    });
-  }
-
-  /// Of those that run, who passes `test` by its place among them.
-  template <class Test>
-  void keep(const Test& test) {
+    for (const Costs& costs : fears) least = std::min(least, worst_regret(costs, best));
     std::vector<std::size_t> left;
     for (std::size_t i = 0; i < running_.size(); ++i)
-      if (test(i)) left.push_back(running_[i]);
+      if (running_[i] == 0 || worst_regret(hopes[i], best) <= least + limit)
+        left.push_back(running_[i]);
     running_ = std::move(left);
   }
 
@@ -200,19 +152,16 @@ class Contest {
     return all;
   }
 
-  /// Whether no other config is faster under some load.
-  static bool is_a_best(const std::vector<Costs>& all, std::size_t i) {
-    for (std::size_t load = 0; load < kLoads.size(); ++load)
-      if (std::none_of(all.begin(), all.end(), [&](const Costs& costs) {
-            return costs[load].median_us < all[i][load].median_us;
-          }))
-        return true;
-    return false;
-  }
-
   std::vector<Costs> costs() const {
     std::vector<Costs> all;
     for (const std::size_t index : running_) all.push_back(outcome_.configs[index].costs);
+    return all;
+  }
+  /// Of those that were dropped, too: what they took is possible.
+  std::vector<Costs> all_costs() const {
+    std::vector<Costs> all;
+    for (const Measured& measured : outcome_.configs)
+      if (measured.failure.empty() && measured.rounds > 0) all.push_back(measured.costs);
     return all;
   }
 

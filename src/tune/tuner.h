@@ -48,13 +48,11 @@ struct Outcome {
 };
 
 /// Measures a task's configs by turns under every load, back and forth, so that a drift of the
-/// clock meets all of them (and cancels in the medians of an even number of rounds). Of those that
-/// are never slower than the first one, the cost model's, by more than 2 % under any load, it picks
-/// the one whose worst regret over the loads is least (cost.h).
-/// After the second round a config is dropped if even its best samples are 10 % behind the first
-/// config's worst ones, or its worst regret by them 25 % above the least; after the fifth if its
-/// medians say so of 4 % and 10 %. Whoever is the best under some load stays: regrets are relative
-/// to that. A config that throws, or whose time is not above 0, is out.
+/// clock meets all of them (and cancels in the medians of an even number of rounds), and picks the
+/// config whose worst regret is least (cost.h).
+/// After the second round a config is dropped if even by its best samples its worst regret is 10 %
+/// behind the least by the worst ones; after the fifth if its medians say so of 4 %. A config that
+/// throws, or whose time is not above 0, is out.
 Outcome tune(const Task& task, Sampler& sampler, const Options& options);
 
 /// What a tuning run did, in tasks.

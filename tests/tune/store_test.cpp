@@ -65,10 +65,10 @@ TEST_F(TuningStore, ARowIsALine) {
   EXPECT_EQ(to_line(row).find('\n'), std::string::npos);
   EXPECT_EQ(
       to_line(row_at(8, "a", 2)),
-      R"({"config":"a","device":"NVIDIA H200, sm_90","kernels":"abc","median_us":{"balanced":2.0,"hot":2.0,)"
+      R"({"config":"a","device":"NVIDIA H200, sm_90","kernels":"abc","median_us":{"hot":2.0,"random":2.0,)"
       R"("zipf":2.0},"problem":")" +
           key_at(8) +
-          R"(","spread_us":{"balanced":1.0,"hot":1.0,"zipf":1.0},)"
+          R"(","spread_us":{"hot":1.0,"random":1.0,"zipf":1.0},)"
           R"("switchyard_tuning":1,"versions":{"driver":"580","nvrtc":"13.0"}})");
 }
 

@@ -16,7 +16,7 @@ using testing::HasSubstr;
 
 class TuningWorker : public testing::Test {
  protected:
-  double sample(std::string config, std::string_view load = "balanced") {
+  double sample(std::string config, std::string_view load = "random") {
     return worker_.sample_us({.problem = key_at(8), .config = std::move(config), .load = load});
   }
   template <class E>
