@@ -26,20 +26,14 @@ def medians(task):
     return {c["config"]: c["median_us"] for c in task["configs"] if "median_us" in c}
 
 
-def ratio(us, config, other):
-    """How many times what `other` takes, under the load where that is most."""
-    return max(us[config][load] / us[other][load] for load in us[config])
+WEIGHTS = {"random": 1, "zipf": 0.15, "hot": 0.04}  # src/tune/cost.h
 
 
 def regrets(task):
-    """How many times the best median of a load they take, at worst: the variants that are never slower
-    than the cost model's choice, the first one, by more than 2 %, and others of less than twice that."""
+    """1 + the worst regret of every config: by how much it takes longer than the best median of a load."""
     us = medians(task)
-    first = task["configs"][0]["config"]
-    level = {c: u for c, u in us.items() if first not in us or ratio(us, c, first) <= 1.02}
-    least = {load: min(u[load] for u in level.values()) for load in ("balanced", "zipf", "hot")}
-    level = {c: u for c, u in us.items() if first not in us or ratio(us, c, first) <= 1.04}
-    return {c: max(u[load] / least[load] for load in least) for c, u in level.items()}
+    least = {load: min(u[load] for u in us.values()) for load in WEIGHTS}
+    return {c: 1 + max(WEIGHTS[load] * (u[load] / least[load] - 1) for load in WEIGHTS) for c, u in us.items()}
 
 
 def percent(value):
@@ -77,7 +71,7 @@ def same(first, second):
 
 
 def model(run):
-    loads = ("balanced", "zipf", "hot")
+    loads = tuple(WEIGHTS)
     gaps, seconds = [], 0
     for task in tasks(run).values():
         seconds += task.get("seconds", 0)

@@ -54,10 +54,10 @@ struct Summary {
 };
 
 /// Picks a variant for each problem's layer and the bucket of its tokens, under random, zipf and
-/// hot routing at once: the least worst regret, those of skewed loads counting less. Stores each pick as soon as it is known, so that a
-/// run that ended early goes on where it was.
-/// Throws Unsupported without a GPU, or for a problem that no GPU kernel serves; DeviceError if
-/// `out` cannot be written.
+/// hot routing at once: the least worst regret, those of skewed loads counting less. Stores each
+/// pick as soon as it is known, so that a run that ended early goes on where it was. Throws
+/// Unsupported without a GPU, or for a problem that no GPU kernel serves; DeviceError if `out`
+/// cannot be written.
 Summary tune(std::span<const MoeProblem> problems, const Options& options);
 
 /// What Options::worker runs: answers on descriptor 0 until it is closed.
