@@ -1,0 +1,82 @@
+#include "ops/dense_moe/gpu.h"
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/math.h"
+
+namespace switchyard::dense_moe {
+namespace {
+
+const uint8* bytes(const std::byte* data) {
+  return reinterpret_cast<const uint8*>(data);
+}
+
+}  // namespace
+
+GpuGemm::GpuGemm(const cuda::Context& context, jit::Loader& loader, const GpuProblem& problem,
+                 const std::optional<Tactic>& tactic)
+    : problem_(problem) {
+  const cuda::DeviceInfo& device = context.info();
+  if (const auto decline = declines(problem, device))
+    throw Unsupported(fmt::format("[dense_moe] {}: {}.", name(decline->reason), decline->text));
+  if (tactic)
+    if (const auto reason = declines(problem, *tactic, device))
+      throw Unsupported(fmt::format("[dense_moe] {}.", *reason));
+  tactic_ = tactic ? *tactic : tactics(problem, device).front();
+  scratch_ = scratch(problem, tactic_, device);
+  const jit::Program programs[] = {prepare_program(device.sm), program(tactic_.config, device.sm)};
+  const std::vector<jit::Kernel> kernels = loader.kernels(programs, 2);
+  prepare_ = prepare_launch(kernels[0], device);
+  gemm_ = launch(problem, tactic_, kernels[1], device);
+}
+
+void GpuGemm::enqueue(int tokens, const GpuOperands& o, std::byte* memory,
+                      cuda::CUstream stream) const {
+  SWITCHYARD_ASSERT(tokens <= problem_.tokens);
+  if (tokens == 0) return;
+  const GpuProblem& p = problem_;
+  const bool fc1 = p.phase == Phase::fc1;
+  const Blocks blocks = blocks_of(tokens, tactic_.config);
+  const int k_tiles = ceil_div(p.width(), Config::kDepth);
+  auto* tiles = reinterpret_cast<uint8*>(memory + scratch_.tiles);
+  auto* alpha_rows = reinterpret_cast<float*>(memory + scratch_.alpha_rows);
+  jit::enqueue(prepare_,
+               PrepareArgs{.codes = bytes(o.x),
+                           .scales = bytes(o.x_scales),
+                           .alpha = fc1 ? nullptr : o.alpha,
+                           .experts_listed = fc1 ? nullptr : o.experts,
+                           .tiles = tiles,
+                           .alpha_rows = alpha_rows,
+                           .tokens = tokens,
+                           .experts = fc1 ? 1 : p.experts,
+                           .width = p.width(),
+                           .k_tiles = k_tiles,
+                           .blocks = blocks.count,
+                           .block_rows = blocks.rows,
+                           .token_stride = o.token_major ? 1 : p.experts,
+                           .expert_stride = o.token_major ? tokens : 1},
+               stream);
+  jit::enqueue(gemm_,
+               Args{.weights = bytes(o.weights),
+                    .tiles = tiles,
+                    .alpha = fc1 ? o.alpha : alpha_rows,
+                    .post = o.alpha_post,
+                    .experts_listed = o.experts,
+                    .out = o.out,
+                    .out_scales = reinterpret_cast<uint8*>(o.out_scales),
+                    .partial = reinterpret_cast<float*>(memory + scratch_.partial),
+                    .marks = reinterpret_cast<uint64*>(memory + scratch_.marks),
+                    .norm_const = o.norm_const,
+                    .tokens = tokens,
+                    .experts = p.experts,
+                    .outputs = fc1 ? p.intermediate : p.hidden,
+                    .row_tiles = ceil_div(p.rows(), 128),
+                    .k_tiles = k_tiles,
+                    .blocks = blocks.count,
+                    .block_rows = blocks.rows,
+                    .split = tactic_.split},
+               stream);
+}
+
+}  // namespace switchyard::dense_moe

@@ -1,0 +1,91 @@
+// What host and device share of the dense GEMMs (DenseGEMM family): every token times every expert
+// that is listed, NVFP4 weights and NVFP4 activations.
+//
+// Exactness: E2M1 times E4M3 has at most six significant bits, so that both operands are exact in
+// bf16, and so is a product of two in f32; the tensor cores add them up in f32 as those of NVFP4
+// do. What is left of the scales, a factor an expert and token, multiplies the f32 sums.
+#pragma once
+
+#include "device/fp4.cuh"
+#include "device/types.cuh"
+
+namespace switchyard::dense_moe {
+
+enum class Phase : int { fc1, fc2 };
+
+/// What a kernel writes.
+enum class Out : int { fp4, bf16, fp16, f32 };
+
+/// The experts that count: their number, then their ids in rising order; null if all do.
+using ExpertList = const int*;
+
+/// The only parameter of `prepare`: NVFP4 activations -> bf16 tiles as the tensor cores read them,
+/// [blocks, experts, k_tiles] tiles of block_rows rows x 64 columns, the 16-byte chunk c of a row
+/// at chunk c ^ (row % 8); columns beyond an expert's width are zeros, rows beyond T too.
+struct PrepareArgs {
+  const uint8* codes;   // [T, E width / 2]
+  const uint8* scales;  // [T, E width / 16]  swizzled 128x4
+  const float* alpha;   // FC2: [T, E], or [E, T]; else null
+  ExpertList experts_listed;
+  uint8* tiles;
+  float* alpha_rows;  // [E, blocks * block_rows]  alpha times kFp4Factor, 0 beyond T
+  int tokens, experts, width, k_tiles;
+  int blocks, block_rows;
+  int token_stride, expert_stride;  // of alpha
+};
+
+/// The only parameter of `kernel`. T tokens, E experts, H hidden, I intermediate; N = H or 2 I rows
+/// of weights and K = I or H columns.
+struct Args {
+  const uint8* weights;  // [E, row_tiles, k_tiles] tiles (ops/repack)
+  const uint8* tiles;    // what `prepare` makes: of E experts (FC2) or one (FC1)
+  const float* alpha;    // FC2: [E, blocks * block_rows]  alpha_rows of `prepare`; FC1: [E]
+  const float* post;     // FC1: [T, E] or null
+  ExpertList experts_listed;
+  void* out;                     // FC1: [T, E I], FC2: [T, H]
+  uint8* out_scales;             // Out::fp4: [T, E I / 16]  swizzled 128x4
+  float* partial;                // [slots, consumers, columns / 2]  sums that another CTA finishes
+  uint64* marks;                 // [slots]  (device/grid.cuh)
+  float norm_const;              // Out::fp4
+  int tokens, experts, outputs;  // of a row of an expert's output: I or H
+  int row_tiles, k_tiles;        // of an expert
+  int blocks, block_rows;        // of tokens; rows a block, a multiple of 8
+  int split;                     // parts of a sum; 0: as many as make all CTAs' shares equal
+};
+
+/// What the plan chooses and the kernel is compiled for.
+struct Config {
+  Phase phase;
+  Out out;
+  int columns;  // tokens of a block at most: 8, 16, 32, 64, 96 or 128
+  int groups;   // of 64 weight rows, each a warpgroup's: 2 or 4
+  int depth;    // k tiles of a stage
+  int stages;
+  int ctas;   // an SM
+  bool wide;  // products of a warpgroup (wgmma), else of a warp (mma.sync)
+  bool post;  // FC1: a factor a token and expert behind the activation
+  friend bool operator==(const Config&, const Config&) = default;
+
+  static constexpr int kDepth = 64;  // columns of K a tile
+  static constexpr int kTileBytes = device::tile_bytes(Weights::nvfp4);
+  /// Tiles of 128 rows.
+  constexpr int row_tiles() const { return groups / 2; }
+  constexpr int consumers() const { return groups * 128; }
+  /// One warp for weights, one for tokens; consumers by wgmma begin at a multiple of four.
+  constexpr int copiers() const { return wide ? 128 : 64; }
+  constexpr int threads() const { return copiers() + consumers(); }
+  constexpr int token_bytes() const { return depth * columns * kDepth * 2; }
+  constexpr int weight_bytes() const { return row_tiles() * depth * kTileBytes; }
+  constexpr int alpha_bytes() const { return phase == Phase::fc2 ? columns * 4 : 0; }
+  /// Tokens, weights, the factors of the tokens.
+  constexpr int stage_bytes() const {
+    return (token_bytes() + weight_bytes() + alpha_bytes() + 1023) / 1024 * 1024;
+  }
+  /// FC1's outputs of a CTA's tile, f32 by token.
+  constexpr int act_rows() const { return groups * 32; }
+  constexpr int act_stride() const { return act_rows() + 4; }
+  constexpr int act_bytes() const { return phase == Phase::fc1 ? columns * act_stride() * 4 : 0; }
+  constexpr int smem_bytes() const { return 1024 + stages * stage_bytes() + act_bytes(); }
+};
+
+}  // namespace switchyard::dense_moe
