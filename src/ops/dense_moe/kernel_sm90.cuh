@@ -146,75 +146,77 @@ struct Consumer {
                                        scales.words[columns], a);
   }
 
-  /// acc += the products of `tiles` k tiles, by warps; `rows` of the columns count.
-  __device__ void multiply_by_warp(float (&acc)[kN / 2], Stage<kConfig> from, int tiles,
-                                   int rows) const {
-    uint4 words[kConfig.depth];
-    Scales scales[kConfig.depth];
-    load(from, words, scales);
-    const uint32 token = from.tokens() + lane() % 8 * 128;
-    const int tile_bytes = args.block_rows * 128;
+  /// acc += the products of k tile `part` of a stage, by warps.
+  __device__ void multiply_by_warp(float (&acc)[kN / 2], uint32 tokens, const uint4& words,
+                                   const Scales& scales) const {
 #pragma unroll
-    for (int part = 0; part < kConfig.depth; ++part) {
-      if (part > 0 && part >= tiles) break;
+    for (int columns = 0; columns < 2; ++columns) {  // 32 of them
+      uint32 a[2][4];
+      decode(words, scales, columns, a);
+      const uint32 chunk = (columns * 4 + lane() / 8 ^ lane() % 8) << 4;
 #pragma unroll
-      for (int columns = 0; columns < 2; ++columns) {  // 32 of them
-        uint32 a[2][4];
-        decode(words[part], scales[part], columns, a);
-        const uint32 chunk = (columns * 4 + lane() / 8 ^ lane() % 8) << 4;
-#pragma unroll
-        for (int j = 0; j < kN / 8; ++j) {
-          if (j > 0 && j * 8 >= rows) break;
-          const uint4 b = ptx::load_matrices(token + part * tile_bytes + j * 1024 + chunk);
-          ptx::mma<Half::bf16>(acc + 4 * j, a[0], b.x, b.y);
-          ptx::mma<Half::bf16>(acc + 4 * j, a[1], b.z, b.w);
-        }
+      for (int j = 0; j < kN / 8; ++j) {
+        const uint4 b = ptx::load_matrices(tokens + lane() % 8 * 128 + j * 1024 + chunk);
+        ptx::mma<Half::bf16>(acc + 4 * j, a[0], b.x, b.y);
+        ptx::mma<Half::bf16>(acc + 4 * j, a[1], b.z, b.w);
       }
     }
   }
 
-  /// The same by warpgroups, under way on return; those of stage `previous` are done.
-  __device__ void multiply_by_group(float (&acc)[kN / 2], Stage<kConfig> from, int tiles,
-                                    int previous) const {
+  /// The same by warpgroups, under way on return but for the last but one product.
+  __device__ void multiply_by_group(float (&acc)[kN / 2], uint64 tokens, const uint4& words,
+                                    const Scales& scales) const {
+#pragma unroll
+    for (int columns = 0; columns < 2; ++columns) {
+      uint32 a[2][4];
+      decode(words, scales, columns, a);
+      ptx::wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        device::wgmma<kN, Half::bf16>(acc, static_cast<const uint32*>(a[i]),
+                                      tokens + 2 * (2 * columns + i));
+      ptx::wgmma_commit();
+      ptx::wgmma_wait<1>();
+    }
+  }
+
+  /// acc += the products of the next stage, whose k tiles are `tiles`; Config::depth of them
+  /// without a branch. The stage is still needed on return.
+  __device__ void multiply_stage(float (&acc)[kN / 2], int tiles, int previous) const {
     uint4 words[kConfig.depth];
     Scales scales[kConfig.depth];
-    load(from, words, scales);
-    const uint64 tokens = device::operand(from.tokens());
-    const int tile_units = args.block_rows * 128 / 16;
-#pragma unroll
-    for (int part = 0; part < kConfig.depth; ++part) {
-      if (part > 0 && part >= tiles) break;
-#pragma unroll
-      for (int columns = 0; columns < 2; ++columns) {
-        uint32 a[2][4];
-        decode(words[part], scales[part], columns, a);
-        ptx::wgmma_fence();
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-          device::wgmma<kN, Half::bf16>(acc, static_cast<const uint32*>(a[i]),
-                                        tokens + part * tile_units + 2 * (2 * columns + i));
-        ptx::wgmma_commit();
-        ptx::wgmma_wait<1>();
-        if (part == 0 && columns == 0 && previous >= 0) release(previous);
+    load(stage(), words, scales);
+    const uint32 tokens = stage().tokens();
+    const int tile_bytes = args.block_rows * 128;
+    const auto part = [&](int i) {
+      if constexpr (kConfig.wide) {
+        multiply_by_group(acc, device::operand(tokens + i * tile_bytes), words[i], scales[i]);
+        // The products of the stage before are done.
+        if (i == 0 && previous >= 0) release(previous);
+      } else {
+        multiply_by_warp(acc, tokens + i * tile_bytes, words[i], scales[i]);
       }
+    };
+    if (tiles == kConfig.depth) {
+#pragma unroll
+      for (int i = 0; i < kConfig.depth; ++i) part(i);
+    } else {
+#pragma unroll
+      for (int i = 0; i + 1 < kConfig.depth; ++i)
+        if (i < tiles) part(i);
     }
   }
 
   /// acc = a unit's sum. The last stage is still there on return.
-  __device__ void multiply(float (&acc)[kN / 2], int rows) {
+  __device__ void multiply(float (&acc)[kN / 2]) {
 #pragma unroll
     for (int i = 0; i < kN / 2; ++i) acc[i] = 0;
     int previous = -1;
 #pragma unroll 1
     for (int k = 0; k < args.k_tiles; k += kConfig.depth) {
+      if (!kConfig.wide && previous >= 0) release(previous);
       ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
-      const int tiles = min(kConfig.depth, args.k_tiles - k);
-      if constexpr (kConfig.wide) {
-        multiply_by_group(acc, stage(), tiles, previous);
-      } else {
-        if (previous >= 0) release(previous);
-        multiply_by_warp(acc, stage(), tiles, rows);
-      }
+      multiply_stage(acc, min(kConfig.depth, args.k_tiles - k), previous);
       previous = cursor.stage;
       cursor.advance();
     }
@@ -228,9 +230,9 @@ struct Consumer {
   }
 
   /// sum += alpha times the next unit's sum.
-  __device__ void add_expert(float (&sum)[kN / 2], int rows) {
+  __device__ void add_expert(float (&sum)[kN / 2]) {
     float acc[kN / 2];
-    multiply(acc, rows);
+    multiply(acc);
     const int last = last_stage();
     const uint32 alpha =
         Stage<kConfig>{ring.data + last * kConfig.stage_bytes()}.alpha() + lane() % 4 * 8;
@@ -314,8 +316,7 @@ struct Consumer {
       float sum[kN / 2];
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) sum[i] = 0;
-      const int rows = rows_of(s);
-      for (int unit = s.begin; unit < s.end; ++unit) add_expert(sum, rows);
+      for (int unit = s.begin; unit < s.end; ++unit) add_expert(sum);
       if (s.finishes) {
         add_others(sum, s.slot + 1, s.last_slot);
         store_sums(s, sum);
@@ -363,7 +364,7 @@ struct Consumer {
       const int64 first = static_cast<int64>(s.block) * args.block_rows;
       const float alpha = args.alpha[s.expert] * device::kFp4Factor;
       float acc[kN / 2];
-      multiply(acc, rows);
+      multiply(acc);
       release(last_stage());
       // A warp's 16 rows are 8 gates and their 8 ups.
       float* to = act + thread / 32 * 8 + lane() / 4;
@@ -420,7 +421,7 @@ __global__ void __launch_bounds__(kConfig.threads(), kConfig.ctas)
       Copier<kConfig>{args, ring}.tokens();
     }
   } else {
-    if constexpr (kConfig.wide) ptx::take_registers<kConfig.groups == 4 ? 120 : 232>();
+    if constexpr (kConfig.wide) ptx::take_registers<kConfig.groups == 4 ? 112 : 232>();
     ptx::wait_previous_kernel();
     Consumer<kConfig> consumer{
         args, ring, reinterpret_cast<float*>(data + kConfig.stages * kConfig.stage_bytes()),
