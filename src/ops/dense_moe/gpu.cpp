@@ -40,14 +40,16 @@ void GpuGemm::enqueue(int tokens, const GpuOperands& o, std::byte* memory,
   const Blocks blocks = blocks_of(tokens, tactic_.config);
   const int k_tiles = ceil_div(p.width(), Config::kDepth);
   auto* tiles = reinterpret_cast<uint8*>(memory + scratch_.tiles);
-  auto* alpha_rows = reinterpret_cast<float*>(memory + scratch_.alpha_rows);
+  auto* steps = reinterpret_cast<float*>(memory + scratch_.steps);
+  auto* rests = reinterpret_cast<float*>(memory + scratch_.rests);
   jit::enqueue(prepare_,
                PrepareArgs{.codes = bytes(o.x),
                            .scales = bytes(o.x_scales),
                            .alpha = fc1 ? nullptr : o.alpha,
                            .experts_listed = fc1 ? nullptr : o.experts,
                            .tiles = tiles,
-                           .alpha_rows = alpha_rows,
+                           .steps = steps,
+                           .rests = rests,
                            .tokens = tokens,
                            .experts = fc1 ? 1 : p.experts,
                            .width = p.width(),
@@ -60,7 +62,9 @@ void GpuGemm::enqueue(int tokens, const GpuOperands& o, std::byte* memory,
   jit::enqueue(gemm_,
                Args{.weights = bytes(o.weights),
                     .tiles = tiles,
-                    .alpha = fc1 ? o.alpha : alpha_rows,
+                    .steps = steps,
+                    .rests = rests,
+                    .alpha = o.alpha,
                     .post = o.alpha_post,
                     .experts_listed = o.experts,
                     .out = o.out,

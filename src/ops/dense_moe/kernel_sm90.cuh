@@ -1,17 +1,18 @@
-// Dense GEMMs of the DenseGEMM family, weights as the tensor cores' A operand.
+// Dense GEMMs of the DenseGEMM family.
 //
 //   fc1  out[t, e I + j] = silu(a g) (a u) post[t, e],  a = alpha[e]; NVFP4, or 16- or 32-bit
 //   floats fc2  out[t, h] = sum over e of alpha[t, e] * (x[t, e I ..] . w[e, h, :])
 //
-//   grid   one or two CTAs an SM, all resident; copy warps and two or four warpgroups of consumers,
-//          each with 64 rows of weights
-//   smem   ring of {tokens: depth x columns x 64 bf16, weights: rows x depth x 64, alpha: columns};
+//   grid   one or two CTAs an SM, all resident, in clusters of 1 or 2 that share tokens; copy warps
+//          and two or four warpgroups of consumers, each with 64 rows of weights
+//   smem   ring of {tokens: depth x columns x 64 bf16, weights: rows x depth x 64, steps: columns};
 //          FC1: f32 outputs of a tile
 //   reads  the weights of the experts that count, once a block of tokens; limited by memory up to
 //          about 64 tokens, by the tensor cores above
 //   bits   a sum's order depends on the plan alone: two runs give the same bits
 #pragma once
 
+#include "device/activation.cuh"
 #include "device/fp4.cuh"
 #include "device/grid.cuh"
 #include "device/mma_sm90.cuh"
@@ -19,8 +20,6 @@
 #include "formats/nvfp4.cuh"
 #include "formats/scale_layout.cuh"
 #include "ops/dense_moe/schedule.cuh"
-
-#include "device/activation.cuh"
 
 namespace switchyard::dense_moe {
 
@@ -34,8 +33,13 @@ struct Stage {
   uint32 at;
   __device__ uint32 tokens() const { return at; }
   __device__ uint32 weights() const { return at + kConfig.token_bytes(); }
-  __device__ uint32 alpha() const { return weights() + kConfig.weight_bytes(); }
+  __device__ uint32 steps() const { return weights() + kConfig.weight_bytes(); }
 };
+
+/// Where the numbers of an expert's block of tokens begin in Args::steps and rests.
+__device__ inline int64 place_of(const Args& args, int expert, int block) {
+  return (static_cast<int64>(expert) * args.blocks + block) * args.block_rows;
+}
 
 /// What fills the ring: two threads, of which one brings the weights, which wait for nobody.
 template <Config kConfig>
@@ -71,7 +75,7 @@ struct Copier {
     const uint64 policy = args.blocks == 1 ? ptx::policy_evict_first() : ptx::policy_evict_normal();
     for_each_stage([&](const Segment& s, int expert, int k, int count, Stage<kConfig> stage) {
       const int row_tile = s.wide * kConfig.row_tiles();
-      const int parts = min(kConfig.row_tiles(), args.row_tiles - row_tile);
+      const int parts = max(0, min(kConfig.row_tiles(), args.row_tiles - row_tile));
       const int bytes = count * Config::kTileBytes;
       ptx::mbarrier_arrive_expect(full(), parts * bytes);
       const int64 tile =
@@ -86,19 +90,24 @@ struct Copier {
 
   __device__ void tokens() {
     const int tile_bytes = args.block_rows * (2 * Config::kDepth);
-    const int own = kFc1 ? 1 : args.experts;
+    const uint64 policy = ptx::policy_evict_normal();
     for_each_stage([&](const Segment& s, int expert, int k, int count, Stage<kConfig> stage) {
-      const bool last = !kFc1 && k + count == args.k_tiles;
-      const int alpha_bytes = last ? args.block_rows * 4 : 0;
-      ptx::mbarrier_arrive_expect(full(), count * tile_bytes + alpha_bytes);
-      const int64 tile =
-          (static_cast<int64>(s.block) * own + (kFc1 ? 0 : expert)) * args.k_tiles + k;
-      ptx::copy_bulk(stage.tokens(), args.tiles + tile * tile_bytes, count * tile_bytes, full());
-      if (last)
-        ptx::copy_bulk(
-            stage.alpha(),
-            args.alpha + (static_cast<int64>(expert) * args.blocks + s.block) * args.block_rows,
-            alpha_bytes, full());
+      const int step_bytes = !kFc1 && k == 0 ? args.block_rows * 4 : 0;
+      ptx::mbarrier_arrive_expect(full(), count * tile_bytes + step_bytes);
+      const int64 tile = (kFc1 ? static_cast<int64>(s.block)
+                               : static_cast<int64>(s.block) * args.experts + expert) *
+                             args.k_tiles +
+                         k;
+      const uint8* from = args.tiles + tile * tile_bytes;
+      if constexpr (kConfig.cluster == 1) {
+        ptx::copy_bulk(stage.tokens(), from, count * tile_bytes, full());
+      } else {  // half of them for both CTAs
+        const int half = count * tile_bytes / 2, at = schedule.rank() * half;
+        ptx::copy_bulk_multicast(stage.tokens() + at, from + at, half, full(), 3, policy);
+      }
+      if (step_bytes)
+        ptx::copy_bulk(stage.steps(), args.steps + place_of(args, expert, s.block), step_bytes,
+                       full());
     });
   }
 };
@@ -117,10 +126,21 @@ struct Consumer {
   using Scales = device::Fp4Scales<Weights::nvfp4>;
 
   __device__ int lane() const { return thread % 32; }
-  /// Of the CTA's rows, those of accumulators (0, 1) and (2, 3) of each 8 columns: this and 8 more.
-  __device__ int row() const { return thread / 32 * 16 + lane() / 4; }
+  /// Which token of the block, and which row of the warp's 16, an accumulator is.
+  __device__ int token_of(int i) const {
+    return kConfig.swap ? i / 4 * 8 + lane() % 4 * 2 + i % 2
+                        : i / 8 * 16 + lane() / 4 + i % 4 / 2 * 8;
+  }
+  __device__ int row_of(int i) const {
+    return kConfig.swap ? lane() / 4 + i % 4 / 2 * 8 : lane() % 4 * 2 + i % 2 + i / 4 % 2 * 8;
+  }
   __device__ void release(int stage) const {
-    if (lane() == 0) ptx::mbarrier_arrive(ring.empty + 8 * stage);
+    if (lane() >= kConfig.cluster) return;
+    const uint32 barrier = ring.empty + 8 * stage;
+    if constexpr (kConfig.cluster == 1)
+      ptx::mbarrier_arrive(barrier);
+    else
+      ptx::mbarrier_arrive_peer(barrier, lane());
   }
   __device__ Stage<kConfig> stage() const {
     return {ring.data + cursor.stage * kConfig.stage_bytes()};
@@ -146,19 +166,34 @@ struct Consumer {
                                        scales.words[columns], a);
   }
 
-  /// acc += the products of k tile `part` of a stage, by warps.
+  /// acc += the products of a k tile, by warps.
   __device__ void multiply_by_warp(float (&acc)[kN / 2], uint32 tokens, const uint4& words,
                                    const Scales& scales) const {
 #pragma unroll
     for (int columns = 0; columns < 2; ++columns) {  // 32 of them
       uint32 a[2][4];
       decode(words, scales, columns, a);
-      const uint32 chunk = (columns * 4 + lane() / 8 ^ lane() % 8) << 4;
+      if constexpr (kConfig.swap) {
+        const uint32 chunk = (columns * 4 + lane() / 8 ^ lane() % 8) << 4;
 #pragma unroll
-      for (int j = 0; j < kN / 8; ++j) {
-        const uint4 b = ptx::load_matrices(tokens + lane() % 8 * 128 + j * 1024 + chunk);
-        ptx::mma<Half::bf16>(acc + 4 * j, a[0], b.x, b.y);
-        ptx::mma<Half::bf16>(acc + 4 * j, a[1], b.z, b.w);
+        for (int j = 0; j < kN / 8; ++j) {
+          const uint4 b = ptx::load_matrices(tokens + lane() % 8 * 128 + j * 1024 + chunk);
+          ptx::mma<Half::bf16>(acc + 4 * j, a[0], b.x, b.y);
+          ptx::mma<Half::bf16>(acc + 4 * j, a[1], b.z, b.w);
+        }
+      } else {
+        // The registers of 16 x 16 weights as A are those of two times 8 rows as B.
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const uint32 chunk = (columns * 4 + i * 2 + lane() / 16 ^ lane() % 8) << 4;
+#pragma unroll
+          for (int j = 0; j < kN / 16; ++j) {
+            const uint4 t = ptx::load_matrices(tokens + lane() % 16 * 128 + j * 2048 + chunk);
+            const uint32 token[4] = {t.x, t.y, t.z, t.w};
+            ptx::mma<Half::bf16>(acc + 8 * j, token, a[i][0], a[i][2]);
+            ptx::mma<Half::bf16>(acc + 8 * j + 4, token, a[i][1], a[i][3]);
+          }
+        }
       }
     }
   }
@@ -207,15 +242,15 @@ struct Consumer {
     }
   }
 
-  /// acc = a unit's sum. The last stage is still there on return.
-  __device__ void multiply(float (&acc)[kN / 2]) {
-#pragma unroll
-    for (int i = 0; i < kN / 2; ++i) acc[i] = 0;
+  /// acc += a unit's sum, after a multiplication if the unit has steps.
+  __device__ void add_unit(float (&acc)[kN / 2]) {
     int previous = -1;
 #pragma unroll 1
     for (int k = 0; k < args.k_tiles; k += kConfig.depth) {
       if (!kConfig.wide && previous >= 0) release(previous);
       ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
+      if constexpr (!kFc1)
+        if (k == 0) step(acc);
       multiply_stage(acc, min(kConfig.depth, args.k_tiles - k), previous);
       previous = cursor.stage;
       cursor.advance();
@@ -224,26 +259,24 @@ struct Consumer {
       ptx::wgmma_wait<0>();
       ptx::pin(acc);
     }
-  }
-  __device__ int last_stage() const {
-    return cursor.stage == 0 ? kConfig.stages - 1 : cursor.stage - 1;
+    release(previous);
   }
 
-  /// sum += alpha times the next unit's sum.
-  __device__ void add_expert(float (&sum)[kN / 2]) {
-    float acc[kN / 2];
-    multiply(acc);
-    const int last = last_stage();
-    const uint32 alpha =
-        Stage<kConfig>{ring.data + last * kConfig.stage_bytes()}.alpha() + lane() % 4 * 8;
+  /// acc *= the next stage's steps.
+  __device__ void step(float (&acc)[kN / 2]) const {
+    const uint32 steps = stage().steps();
 #pragma unroll
-    for (int j = 0; j < kN / 8; ++j) {
-      const uint2 two = ptx::load_shared_2(alpha + j * 32);
-      const float even = bits_as<float>(two.x), odd = bits_as<float>(two.y);
-      sum[4 * j] += even * acc[4 * j], sum[4 * j + 1] += odd * acc[4 * j + 1];
-      sum[4 * j + 2] += even * acc[4 * j + 2], sum[4 * j + 3] += odd * acc[4 * j + 3];
+    for (int i = 0; i < kN / 2; i += 4) {
+      if constexpr (kConfig.swap) {
+        const uint2 two = ptx::load_shared_2(steps + token_of(i) * 4);
+        acc[i] *= bits_as<float>(two.x), acc[i + 1] *= bits_as<float>(two.y);
+        acc[i + 2] *= bits_as<float>(two.x), acc[i + 3] *= bits_as<float>(two.y);
+      } else {
+        const float low = bits_as<float>(ptx::load_shared(steps + token_of(i) * 4)),
+                    high = bits_as<float>(ptx::load_shared(steps + token_of(i + 2) * 4));
+        acc[i] *= low, acc[i + 1] *= low, acc[i + 2] *= high, acc[i + 3] *= high;
+      }
     }
-    release(last);
   }
 
   // --- sums of several CTAs ----------------------------------------------------------------------
@@ -259,14 +292,14 @@ struct Consumer {
     ptx::bar_sync(kConsumerBar, kConsumers);
     if (thread == 0) device::set_mark(args.marks + number);
   }
-  __device__ void add_others(float (&sum)[kN / 2], int first, int last) const {
-    if (first > last) return;
-    for (int other = first + thread; other <= last; other += kConsumers)
-      device::take_mark(args.marks + other);
+  __device__ void add_others(float (&sum)[kN / 2], const Segment& s) const {
+    if (s.others == 0) return;
+    for (int i = 1 + thread; i <= s.others; i += kConsumers)
+      device::take_mark(args.marks + s.slot + i * kConfig.cluster);
     ptx::bar_sync(kConsumerBar, kConsumers);
 #pragma unroll 1
-    for (int other = first; other <= last; ++other) {
-      const float4* from = slot(other);
+    for (int other = 1; other <= s.others; ++other) {
+      const float4* from = slot(s.slot + other * kConfig.cluster);
 #pragma unroll
       for (int i = 0; i < kN / 8; ++i) {
         const float4 part = __ldcg(from + i * kConsumers);
@@ -282,24 +315,24 @@ struct Consumer {
     return min(args.block_rows, args.tokens - s.block * args.block_rows);
   }
 
-  /// The accumulators' columns 8 j + 2 (lane % 4) and the next, rows lane / 4 and 8 more. Two lanes
-  /// swap, so that each has two neighbouring outputs of one token.
   __device__ void store_sums(const Segment& s, const float (&sum)[kN / 2]) const {
     const int rows = rows_of(s);
-    const bool odd = lane() / 4 % 2 == 1;
-    const int h = s.wide * (kConfig.row_tiles() * 128) + thread / 32 * 16 + lane() / 8 * 2;
+    const int first = s.wide * (kConfig.row_tiles() * 128) + thread / 32 * 16;
 #pragma unroll
-    for (int j = 0; j < kN / 8; ++j)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float first = sum[4 * j + 2 * half], second = sum[4 * j + 2 * half + 1];
-        const float other = __shfl_xor_sync(~0u, odd ? first : second, 4);
-        const int token = j * 8 + lane() % 4 * 2 + odd;
-        if (token >= rows || h + half * 8 >= args.outputs) continue;
-        store_pair(
-            (static_cast<int64>(s.block) * args.block_rows + token) * args.outputs + h + half * 8,
-            odd ? other : first, odd ? second : other);
+    for (int i = 0; i < kN / 2; i += 2) {
+      float low = sum[i], high = sum[i + 1];
+      int token = token_of(i), h = first + row_of(i);
+      if constexpr (kConfig.swap) {
+        // Two lanes swap, so that each has two neighbouring outputs of one token.
+        const bool odd = lane() / 4 % 2 == 1;
+        const float other = __shfl_xor_sync(~0u, odd ? low : high, 4);
+        (odd ? low : high) = other;
+        token += odd, h -= odd;
       }
+      if (token >= rows || h >= args.outputs) continue;
+      store_pair((static_cast<int64>(s.block) * args.block_rows + token) * args.outputs + h, low,
+                 high);
+    }
   }
   /// Of an even number of outputs.
   __device__ void store_pair(int64 at, float low, float high) const {
@@ -316,9 +349,15 @@ struct Consumer {
       float sum[kN / 2];
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) sum[i] = 0;
-      for (int unit = s.begin; unit < s.end; ++unit) add_expert(sum);
+      for (int unit = s.begin; unit < s.end; ++unit) add_unit(sum);
+      if (s.begin < s.end) {  // the last expert's
+        const float* rests = args.rests + place_of(args, schedule.listed(s.end - 1), s.block);
+#pragma unroll
+        for (int i = 0; i < kN / 2; ++i)
+          sum[i] *= token_of(i) < args.block_rows ? __ldcg(rests + token_of(i)) : 0;
+      }
       if (s.finishes) {
-        add_others(sum, s.slot + 1, s.last_slot);
+        add_others(sum, s);
         store_sums(s, sum);
       } else {
         hand_over(sum, s.slot);
@@ -364,21 +403,20 @@ struct Consumer {
       const int64 first = static_cast<int64>(s.block) * args.block_rows;
       const float alpha = args.alpha[s.expert] * device::kFp4Factor;
       float acc[kN / 2];
-      multiply(acc);
-      release(last_stage());
+#pragma unroll
+      for (int i = 0; i < kN / 2; ++i) acc[i] = 0;
+      add_unit(acc);
       // A warp's 16 rows are 8 gates and their 8 ups.
-      float* to = act + thread / 32 * 8 + lane() / 4;
 #pragma unroll
-      for (int j = 0; j < kN / 8; ++j)
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const int token = j * 8 + lane() % 4 * 2 + c;
-          if (token >= rows) continue;
-          float y = device::activate<device::ActivationCode::swiglu, device::FastMath>(
-              alpha * acc[4 * j + c], alpha * acc[4 * j + 2 + c], {});
-          if constexpr (kConfig.post) y *= args.post[(first + token) * args.experts + s.expert];
-          to[token * kConfig.act_stride()] = y;
-        }
+      for (int i = 0; i < kN / 2; ++i) {
+        if (row_of(i) >= 8) continue;
+        const int token = token_of(i);
+        if (token >= rows) continue;
+        float y = device::activate<device::ActivationCode::swiglu, device::FastMath>(
+            alpha * acc[i], alpha * acc[i + (kConfig.swap ? 2 : 4)], {});
+        if constexpr (kConfig.post) y *= args.post[(first + token) * args.experts + s.expert];
+        act[token * kConfig.act_stride() + thread / 32 * 8 + row_of(i)] = y;
+      }
       ptx::bar_sync(kConsumerBar, kConsumers);
       constexpr int kBlocks = kConfig.act_rows() / 16;
       const int start = s.wide * kConfig.act_rows();
@@ -405,11 +443,14 @@ __global__ void __launch_bounds__(kConfig.threads(), kConfig.ctas)
   if (thread == 0) {
     for (int i = 0; i < kConfig.stages; ++i) {
       ptx::mbarrier_init(ring.full + 8 * i, 2);
-      ptx::mbarrier_init(ring.empty + 8 * i, kConfig.consumers() / 32);
+      ptx::mbarrier_init(ring.empty + 8 * i, kConfig.cluster * kConfig.consumers() / 32);
     }
     ptx::fence_mbarrier_init();
   }
-  __syncthreads();
+  if constexpr (kConfig.cluster == 1)
+    __syncthreads();
+  else
+    ptx::cluster_sync();
   ptx::launch_dependents();
   if (thread < kConfig.copiers()) {
     if constexpr (kConfig.wide) ptx::give_registers<kConfig.groups == 4 ? 32 : 40>();
@@ -431,6 +472,8 @@ __global__ void __launch_bounds__(kConfig.threads(), kConfig.ctas)
     else
       consumer.fc2();
   }
+  // No CTA leaves while its peer may still write to it.
+  if constexpr (kConfig.cluster > 1) ptx::cluster_sync();
 }
 
 }  // namespace switchyard::dense_moe

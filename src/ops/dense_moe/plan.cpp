@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kColumns[] = {8, 16, 32, 64, 96, 128};
 constexpr int kSplits[] = {0, 1, 2, 4};
-constexpr int kPrepareThreads = 256;
+constexpr int kPrepareThreads = 128;
 constexpr int kMaxStages = 8;
 constexpr int kStatic = 1024;  // barriers and such
 constexpr int kAlignment = 256;
@@ -28,14 +28,14 @@ int operands(const GpuProblem& p) {
   return p.phase == Phase::fc1 ? 1 : p.experts;
 }
 std::int64_t jobs(const GpuProblem& p, const Config& c) {
-  return std::int64_t{ceil_div(row_tiles(p), c.row_tiles())} * blocks_of(p.tokens, c).count *
-         (p.phase == Phase::fc1 ? p.experts : 1);
+  return std::int64_t{ceil_div(ceil_div(row_tiles(p), c.row_tiles()), c.cluster)} *
+         blocks_of(p.tokens, c).count * (p.phase == Phase::fc1 ? p.experts : 1);
 }
 int ctas(const Config& c, const cuda::DeviceInfo& device) {
-  return c.ctas * device.multiprocessors;
+  return c.ctas * device.multiprocessors / c.cluster * c.cluster;
 }
 std::int64_t slots(const GpuProblem& p, const Tactic& t, const cuda::DeviceInfo& device) {
-  return t.split > 0 ? jobs(p, t.config) * t.split : ctas(t.config, device);
+  return t.split > 0 ? jobs(p, t.config) * t.split * t.config.cluster : ctas(t.config, device);
 }
 
 /// As many stages as fit.
@@ -48,31 +48,34 @@ int stages(Config c, const cuda::DeviceInfo& device) {
 /// Every shape of a CTA's work.
 std::vector<Config> configs(const GpuProblem& p, const cuda::DeviceInfo& device) {
   std::vector<Config> all;
-  const int fewest = std::max(8, round_up(ceil_div(p.tokens, 2), 8));
+  struct Shape {
+    int groups, ctas;
+    bool wide, swap;
+  };
+  constexpr Shape kShapes[] = {{4, 1, false, true},  {2, 2, false, true}, {4, 1, false, false},
+                               {2, 2, false, false}, {4, 1, true, true},  {2, 1, true, true}};
   for (const int columns : kColumns) {
-    if (columns > 8 && columns / 2 >= 2 * fewest) continue;  // more than half would be padding
-    struct Shape {
-      int groups, ctas;
-      bool wide;
-    };
-    for (const auto [groups, ctas, wide] :
-         {Shape{4, 1, false}, Shape{2, 2, false}, Shape{4, 1, true}, Shape{2, 1, true}}) {
+    if (columns > 8 && columns >= 2 * round_up(p.tokens, 8)) continue;  // half would be padding
+    for (const auto [groups, ctas, wide, swap] : kShapes) {
       if (wide ? columns < 16 : columns > 32) continue;
-      if (groups == 4 && columns > 64) continue;  // registers
-      for (const int depth : {4, 2}) {
-        if (depth == 4 && columns > 64) continue;  // three stages at least
-        Config c = {.phase = p.phase,
-                    .out = p.out,
-                    .columns = columns,
-                    .groups = groups,
-                    .depth = depth,
-                    .stages = 0,
-                    .ctas = ctas,
-                    .wide = wide,
-                    .post = p.post};
-        c.stages = stages(c, device);
-        if (c.stages >= 2) all.push_back(c);
-      }
+      if (!swap && columns < 16) continue;
+      for (const int cluster : {1, 2})
+        for (const int depth : {4, 2}) {
+          if (ctas > 1 && cluster > 1) continue;
+          Config c = {.phase = p.phase,
+                      .out = p.out,
+                      .columns = columns,
+                      .groups = groups,
+                      .depth = depth,
+                      .stages = 0,
+                      .ctas = ctas,
+                      .cluster = cluster,
+                      .wide = wide,
+                      .swap = swap,
+                      .post = p.post};
+          c.stages = stages(c, device);
+          if (c.stages >= 2) all.push_back(c);
+        }
     }
   }
   return all;
@@ -120,9 +123,9 @@ std::optional<Decline> declines(const GpuProblem& p, const cuda::DeviceInfo& dev
 
 std::string to_string(const Tactic& t) {
   const Config& c = t.config;
-  return fmt::format("({},{}) {} depth {} stages {} x{} split {}", c.groups * 64, c.columns,
-                     c.wide ? "wgmma" : "mma", c.depth, c.stages, c.ctas,
-                     t.split ? std::to_string(t.split) : "even");
+  return fmt::format("({},{})({},1) {} depth {} stages {} x{} sk{} swap{}", c.groups * 64,
+                     c.columns, c.cluster, c.wide ? "wgmma" : "mma", c.depth, c.stages, c.ctas,
+                     t.split ? std::to_string(t.split) : "even", c.swap ? 1 : 0);
 }
 
 std::optional<std::string> declines(const GpuProblem& p, const Tactic& t,
@@ -155,20 +158,19 @@ std::vector<Tactic> tactics(const GpuProblem& p, const cuda::DeviceInfo& device)
 double expected_us(const GpuProblem& p, const Tactic& t, const cuda::DeviceInfo& device) {
   const Config& c = t.config;
   const Blocks blocks = blocks_of(p.tokens, c);
-  const double ctas = dense_moe::ctas(c, device);
+  const double workers = dense_moe::ctas(c, device) / c.cluster;
   // Steps: a CTA's rows, 64 columns of K.
-  const double steps = static_cast<double>(ceil_div(row_tiles(p), c.row_tiles())) * blocks.count *
-                       p.experts * k_tiles(p);
   const double units = static_cast<double>(jobs(p, c)) * (p.phase == Phase::fc1 ? 1 : p.experts);
+  const double steps = units * c.cluster * k_tiles(p);
   const double parts = t.split > 0 ? static_cast<double>(jobs(p, c)) * t.split : units;
-  const double rounds = std::ceil(parts / ctas) * ctas / parts;  // of the busiest CTA, to the mean
-  // Clocks of an SM's step for 128 rows: memory, the port to L2, decoding, the tensor cores.
-  const double tiles = c.row_tiles();
+  const double rounds = std::ceil(parts / workers) * workers / parts;  // the busiest, to the mean
+  // Clocks of an SM's step: memory, what all SMs get from L2, decoding, the tensor cores.
+  const double tiles = c.row_tiles(), columns = blocks.rows;
   const double memory = tiles * Config::kTileBytes / 17.0;
-  const double port = (tiles * Config::kTileBytes + blocks.rows * 128.0) / 22;
-  const double tensor = tiles * 4.0 * blocks.rows / (c.wide ? 0.7 : 0.5);
-  const double decode = tiles * (c.ctas * c.groups >= 4 ? 270 : 330) + tiles * 1.2 * blocks.rows;
-  const double clocks = std::max({memory, port, tensor, decode});
+  const double port = (tiles * Config::kTileBytes + columns * 128.0 / c.cluster) / 18;
+  const double tensor = tiles * 4.0 * columns / (c.wide ? 0.7 : 0.5);
+  const double decode = tiles * (c.ctas * c.groups >= 4 ? 270 : 400) + tiles * 1.2 * columns;
+  const double clocks = std::max({memory, port, tensor, decode}) * (c.depth == 4 ? 1 : 1.06);
   const double clock_mhz = device.clock_khz / 1000.0 * 0.88;
   return steps / device.multiprocessors * clocks * rounds / clock_mhz + 6;
 }
@@ -190,9 +192,9 @@ jit::Program program(const Config& c, int sm) {
           .instance = fmt::format(
               "switchyard::dense_moe::kernel<switchyard::dense_moe::Config{{"
               "switchyard::dense_moe::Phase({}), switchyard::dense_moe::Out({}), {}, {}, {}, {}, "
-              "{}, {}, {}}}>",
+              "{}, {}, {}, {}, {}}}>",
               static_cast<int>(c.phase), static_cast<int>(c.out), c.columns, c.groups, c.depth,
-              c.stages, c.ctas, c.wide, c.post),
+              c.stages, c.ctas, c.cluster, c.wide, c.swap, c.post),
           .arch = jit::architecture(sm),
           .options = {}};
 }
@@ -209,11 +211,11 @@ jit::Launch prepare_launch(jit::Kernel kernel, const cuda::DeviceInfo& device) {
 jit::Launch launch(const GpuProblem& p, const Tactic& t, jit::Kernel kernel,
                    const cuda::DeviceInfo& device) {
   const std::int64_t most = ctas(t.config, device),
-                     needed = t.split > 0 ? jobs(p, t.config) * t.split : most;
+                     needed = t.split > 0 ? jobs(p, t.config) * t.split * t.config.cluster : most;
   return {.kernel = std::move(kernel),
           .grid = {static_cast<unsigned>(std::min(most, needed))},
           .block = {static_cast<unsigned>(t.config.threads())},
-          .cluster = {},
+          .cluster = {static_cast<unsigned>(t.config.cluster)},
           .smem_bytes = t.config.smem_bytes(),
           .overlap_previous = true};
 }
@@ -229,7 +231,8 @@ Scratch scratch(const GpuProblem& p, const Tactic& t, const cuda::DeviceInfo& de
     return at;
   };
   s.tiles = take(rows * 2 * Config::kDepth * k_tiles(p) * operands(p));
-  s.alpha_rows = take(p.phase == Phase::fc2 ? rows * p.experts * 4 : 0);
+  s.steps = take(p.phase == Phase::fc2 ? rows * p.experts * 4 : 0);
+  s.rests = take(p.phase == Phase::fc2 ? rows * p.experts * 4 : 0);
   s.partial = take(count * t.config.consumers() * t.config.columns * 2);
   s.marks = take(count * 8);
   return s;

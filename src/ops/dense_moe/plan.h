@@ -42,7 +42,8 @@ struct Tactic {
   int split = 0;  ///< parts of a sum, whole experts each: 1, 2, 4; 0: equal shares for all CTAs
   friend bool operator==(const Tactic&, const Tactic&) = default;
 };
-/// "(256,32) warps depth 4 stages 5 x1 split 2"
+/// "(256,32)(2,1) wgmma depth 4 stages 5 x1 sk2 swap1": rows of weights and tokens of a CTA's tile,
+/// CTAs that share tokens, instruction, ring, CTAs an SM, parts of a sum, weights as A
 std::string to_string(const Tactic& tactic);
 
 /// Why `tactic` cannot serve `problem`; empty when it can.
@@ -68,7 +69,7 @@ jit::Launch launch(const GpuProblem& problem, const Tactic& tactic, jit::Kernel 
 
 /// Bytes of scratch, at the offsets of its parts; 256-byte aligned.
 struct Scratch {
-  std::int64_t tiles, alpha_rows, partial, marks, bytes;
+  std::int64_t tiles, steps, rests, partial, marks, bytes;
 };
 Scratch scratch(const GpuProblem& problem, const Tactic& tactic, const cuda::DeviceInfo& device);
 

@@ -17,8 +17,8 @@ struct Segment {
   int block;   // of tokens
   int begin, end;
   bool finishes;
-  int slot;       // of Args::partial, for who does not finish
-  int last_slot;  // the others' are slot + 1 .. last_slot
+  int slot;    // of Args::partial, for who does not finish
+  int others;  // parts of the job behind this one; their slots follow, a cluster apart
 };
 
 template <Config kConfig>
@@ -27,8 +27,9 @@ struct Schedule {
   const int experts;  // that count
   const int wides;
   const int units;  // of a job
-  const int jobs;
-  int next, end;  // FC1 and whole parts: segments; equal shares: units
+  const int jobs;   // of clusters
+  const int split;  // with no expert at all whole jobs, which are zeros
+  int next, end;    // FC1 and whole parts: segments; equal shares: units
   int length, longer;
 
   static constexpr bool kFc1 = kConfig.phase == Phase::fc1;
@@ -38,13 +39,13 @@ struct Schedule {
         experts(a.experts_listed ? *a.experts_listed : a.experts),
         wides((a.row_tiles + kConfig.row_tiles() - 1) / kConfig.row_tiles()),
         units(kFc1 ? 1 : experts),
-        jobs(wides * a.blocks * (kFc1 ? experts : 1)) {
-    const int ctas = static_cast<int>(gridDim.x), cta = static_cast<int>(blockIdx.x);
-    if (args.split > 0) {
-      next = cta, end = jobs * args.split;
+        jobs((wides + kConfig.cluster - 1) / kConfig.cluster * a.blocks * (kFc1 ? experts : 1)),
+        split(units == 0 ? 1 : a.split) {
+    if (split > 0) {
+      next = worker(), end = jobs * split;
     } else {
-      length = jobs * units / ctas, longer = jobs * units - length * ctas;
-      next = first_of(cta), end = first_of(cta + 1);
+      length = jobs * units / workers(), longer = jobs * units - length * workers();
+      next = first_of(worker()), end = first_of(worker() + 1);
     }
   }
 
@@ -52,30 +53,35 @@ struct Schedule {
   __device__ int listed(int place) const {
     return args.experts_listed ? args.experts_listed[1 + place] : place;
   }
-  __device__ int first_of(int cta) const { return cta * length + min(cta, longer); }
+  __device__ static int workers() { return static_cast<int>(gridDim.x) / kConfig.cluster; }
+  __device__ static int worker() { return static_cast<int>(blockIdx.x) / kConfig.cluster; }
+  __device__ static int rank() { return static_cast<int>(blockIdx.x) % kConfig.cluster; }
+  __device__ int first_of(int of) const { return of * length + min(of, longer); }
 
   __device__ bool take(Segment& s) {
     if (next >= end) return false;
     int job;
-    if (args.split > 0) {
-      job = next / args.split;
-      const int part = next % args.split;
-      s.begin = part * units / args.split, s.end = (part + 1) * units / args.split;
+    if (split > 0) {
+      job = next / split;
+      const int part = next % split;
+      s.begin = part * units / split, s.end = (part + 1) * units / split;
       s.finishes = part == 0;
-      s.slot = next, s.last_slot = next + args.split - 1;
-      next += static_cast<int>(gridDim.x);
+      s.slot = next, s.others = split - 1;
+      next += workers();
     } else {
       job = next / units;
       s.begin = next % units, s.end = min(units, s.begin + end - next);
       s.finishes = s.begin == 0;
       const int last = (job + 1) * units - 1, cut = longer * (length + 1);
-      s.slot = static_cast<int>(blockIdx.x);
-      s.last_slot = last < cut ? last / (length + 1) : longer + (last - cut) / length;
+      s.slot = worker();
+      s.others = (last < cut ? last / (length + 1) : longer + (last - cut) / length) - worker();
       next += s.end - s.begin;
     }
     s.block = job % args.blocks, job /= args.blocks;
-    s.wide = job % wides;
-    s.expert = kFc1 ? listed(job / wides) : 0;
+    s.slot = s.slot * kConfig.cluster + rank();
+    const int groups = (wides + kConfig.cluster - 1) / kConfig.cluster;
+    s.wide = job % groups * kConfig.cluster + rank();  // beyond the matrix in the last group, maybe
+    s.expert = kFc1 ? listed(job / groups) : 0;
     return true;
   }
 };

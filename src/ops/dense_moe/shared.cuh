@@ -3,7 +3,9 @@
 //
 // Exactness: E2M1 times E4M3 has at most six significant bits, so that both operands are exact in
 // bf16, and so is a product of two in f32; the tensor cores add them up in f32 as those of NVFP4
-// do. What is left of the scales, a factor an expert and token, multiplies the f32 sums.
+// do. An alpha of a token and expert is a power of two, by which the token's bf16 are multiplied,
+// exactly, and the rest m, in [1, 2), for the f32 sum: before an expert's products are added, the
+// sum is multiplied by the m of the expert before over its own.
 #pragma once
 
 #include "device/fp4.cuh"
@@ -28,7 +30,8 @@ struct PrepareArgs {
   const float* alpha;   // FC2: [T, E], or [E, T]; else null
   ExpertList experts_listed;
   uint8* tiles;
-  float* alpha_rows;  // [E, blocks * block_rows]  alpha times kFp4Factor, 0 beyond T
+  float* steps;  // FC2: [E, blocks * block_rows]  m of the expert before, over the expert's own
+  float* rests;  // FC2: [E, blocks * block_rows]  m times kFp4Factor
   int tokens, experts, width, k_tiles;
   int blocks, block_rows;
   int token_stride, expert_stride;  // of alpha
@@ -39,7 +42,9 @@ struct PrepareArgs {
 struct Args {
   const uint8* weights;  // [E, row_tiles, k_tiles] tiles (ops/repack)
   const uint8* tiles;    // what `prepare` makes: of E experts (FC2) or one (FC1)
-  const float* alpha;    // FC2: [E, blocks * block_rows]  alpha_rows of `prepare`; FC1: [E]
+  const float* steps;    // FC2, of `prepare`
+  const float* rests;    // FC2, of `prepare`
+  const float* alpha;    // FC1: [E]
   const float* post;     // FC1: [T, E] or null
   ExpertList experts_listed;
   void* out;                     // FC1: [T, E I], FC2: [T, H]
@@ -53,6 +58,20 @@ struct Args {
   int split;                     // parts of a sum; 0: as many as make all CTAs' shares equal
 };
 
+/// Alpha as a power of two, from 2^-100 to 2^100, and the rest, in [1, 2) within that range.
+struct AlphaParts {
+  float power, rest;
+};
+SWITCHYARD_BOTH constexpr AlphaParts split_alpha(float alpha) {
+  const uint32 magnitude = bits_as<uint32>(alpha) & 0x7fffffffU;
+  if (magnitude == 0) return {0, 1};
+  if (magnitude >= 0x7f800000U) return {1, alpha};
+  constexpr uint32 kLeast = 27, kMost = 227;  // exponents of 2^-100 and 2^100
+  const uint32 exponent = magnitude >> 23;
+  const uint32 own = exponent < kLeast ? kLeast : exponent > kMost ? kMost : exponent;
+  return {bits_as<float>(own << 23), alpha * bits_as<float>((254 - own) << 23)};
+}
+
 /// What the plan chooses and the kernel is compiled for.
 struct Config {
   Phase phase;
@@ -61,9 +80,11 @@ struct Config {
   int groups;   // of 64 weight rows, each a warpgroup's: 2 or 4
   int depth;    // k tiles of a stage
   int stages;
-  int ctas;   // an SM
-  bool wide;  // products of a warpgroup (wgmma), else of a warp (mma.sync)
-  bool post;  // FC1: a factor a token and expert behind the activation
+  int ctas;     // an SM
+  int cluster;  // CTAs that share tokens, each with other rows of weights: 1 or 2
+  bool wide;    // products of a warpgroup (wgmma), else of a warp (mma.sync)
+  bool swap;    // weights are the tensor cores' A operand, tokens B; else the other way round
+  bool post;    // FC1: a factor a token and expert behind the activation
   friend bool operator==(const Config&, const Config&) = default;
 
   static constexpr int kDepth = 64;  // columns of K a tile
@@ -76,10 +97,10 @@ struct Config {
   constexpr int threads() const { return copiers() + consumers(); }
   constexpr int token_bytes() const { return depth * columns * kDepth * 2; }
   constexpr int weight_bytes() const { return row_tiles() * depth * kTileBytes; }
-  constexpr int alpha_bytes() const { return phase == Phase::fc2 ? columns * 4 : 0; }
-  /// Tokens, weights, the factors of the tokens.
+  constexpr int step_bytes() const { return phase == Phase::fc2 ? columns * 4 : 0; }
+  /// Tokens, weights, what the sums are multiplied by.
   constexpr int stage_bytes() const {
-    return (token_bytes() + weight_bytes() + alpha_bytes() + 1023) / 1024 * 1024;
+    return (token_bytes() + weight_bytes() + step_bytes() + 1023) / 1024 * 1024;
   }
   /// FC1's outputs of a CTA's tile, f32 by token.
   constexpr int act_rows() const { return groups * 32; }
