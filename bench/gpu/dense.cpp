@@ -138,6 +138,8 @@ class Bench {
                                                .x = codes.data(),
                                                .x_scales = scales.data(),
                                                .alpha = alphas.as<float>(),
+                                               .token_stride = o_.experts,
+                                               .expert_stride = 1,
                                                .norm_const = 1,
                                                .out = out.data(),
                                                .out_scales = out_scales.data()};

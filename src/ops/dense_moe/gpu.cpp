@@ -25,10 +25,7 @@ GpuGemm::GpuGemm(const cuda::Context& context, jit::Loader& loader, const GpuPro
       throw Unsupported(fmt::format("[dense_moe] {}.", *reason));
   tactic_ = tactic ? *tactic : tactics(problem, device).front();
   scratch_ = scratch(problem, tactic_, device);
-  const jit::Program programs[] = {prepare_program(device.sm), program(tactic_.config, device.sm)};
-  const std::vector<jit::Kernel> kernels = loader.kernels(programs, 2);
-  prepare_ = prepare_launch(kernels[0], device);
-  gemm_ = launch(problem, tactic_, kernels[1], device);
+  launch_ = launch(problem, tactic_, loader.kernel(program(tactic_.config, device.sm)), device);
 }
 
 void GpuGemm::enqueue(int tokens, const GpuOperands& o, std::byte* memory,
@@ -39,46 +36,43 @@ void GpuGemm::enqueue(int tokens, const GpuOperands& o, std::byte* memory,
   const bool fc1 = p.phase == Phase::fc1;
   const Blocks blocks = blocks_of(tokens, tactic_.config);
   const int k_tiles = ceil_div(p.width(), Config::kDepth);
-  auto* tiles = reinterpret_cast<uint8*>(memory + scratch_.tiles);
-  auto* steps = reinterpret_cast<float*>(memory + scratch_.steps);
-  auto* rests = reinterpret_cast<float*>(memory + scratch_.rests);
-  jit::enqueue(prepare_,
-               PrepareArgs{.codes = bytes(o.x),
-                           .scales = bytes(o.x_scales),
-                           .alpha = fc1 ? nullptr : o.alpha,
-                           .experts_listed = fc1 ? nullptr : o.experts,
-                           .tiles = tiles,
-                           .steps = steps,
-                           .rests = rests,
-                           .tokens = tokens,
-                           .experts = fc1 ? 1 : p.experts,
-                           .width = p.width(),
-                           .k_tiles = k_tiles,
-                           .blocks = blocks.count,
-                           .block_rows = blocks.rows,
-                           .token_stride = o.token_major ? 1 : p.experts,
-                           .expert_stride = o.token_major ? tokens : 1},
-               stream);
-  jit::enqueue(gemm_,
+  const auto at = [&](std::int64_t offset) { return memory + offset; };
+  jit::enqueue(launch_,
                Args{.weights = bytes(o.weights),
-                    .tiles = tiles,
-                    .steps = steps,
-                    .rests = rests,
+                    .x = {.codes = bytes(o.x),
+                          .scales = bytes(o.x_scales),
+                          .tokens = o.tokens,
+                          .encode_scale = o.encode_scale,
+                          .alpha = fc1 ? nullptr : o.alpha,
+                          .experts_listed = fc1 ? nullptr : o.experts,
+                          .tiles = reinterpret_cast<uint8*>(at(scratch_.tiles)),
+                          .steps = reinterpret_cast<float*>(at(scratch_.steps)),
+                          .rests = reinterpret_cast<float*>(at(scratch_.rests)),
+                          .token_count = tokens,
+                          .experts = fc1 ? 1 : p.experts,
+                          .width = p.width(),
+                          .k_tiles = k_tiles,
+                          .blocks = blocks.count,
+                          .block_rows = blocks.rows,
+                          .token_stride = o.token_stride,
+                          .expert_stride = o.expert_stride,
+                          .sums = tactic_.config.sums()},
                     .alpha = o.alpha,
                     .post = o.alpha_post,
                     .experts_listed = o.experts,
                     .out = o.out,
                     .out_scales = reinterpret_cast<uint8*>(o.out_scales),
-                    .partial = reinterpret_cast<float*>(memory + scratch_.partial),
-                    .marks = reinterpret_cast<uint64*>(memory + scratch_.marks),
+                    .partial = reinterpret_cast<float*>(at(scratch_.partial)),
+                    .marks = reinterpret_cast<uint64*>(at(scratch_.marks)),
+                    .barrier = reinterpret_cast<uint64*>(at(scratch_.barrier)),
+                    .alpha_factor = o.alpha_factor * device::kFp4Factor,
+                    .alpha_parts = o.alpha_parts,
                     .norm_const = o.norm_const,
                     .tokens = tokens,
                     .experts = p.experts,
                     .outputs = fc1 ? p.intermediate : p.hidden,
                     .row_tiles = ceil_div(p.rows(), 128),
                     .k_tiles = k_tiles,
-                    .blocks = blocks.count,
-                    .block_rows = blocks.rows,
                     .split = tactic_.split},
                stream);
 }

@@ -10,11 +10,15 @@ namespace switchyard::dense_moe {
 /// in RowOrder::gate_up.
 struct GpuOperands {
   const std::byte* weights;
-  const std::byte *x, *x_scales;
-  const float* alpha;  ///< FC1 [E]; FC2 [T, E], or [E, T] if token_major
-  bool token_major = false;
-  const float* alpha_post = nullptr;  ///< FC1, if the problem has it
-  const int* experts = nullptr;       ///< [1 + E]: how many count, and which; null: all
+  const std::byte *x = nullptr, *x_scales = nullptr;
+  const std::uint16_t* tokens = nullptr;    ///< FC1, instead of x: bf16, quantised on the way
+  float encode_scale = 1;                   ///< of `tokens`
+  const float* alpha;                       ///< FC1 [E, alpha_parts]; FC2 [T, E] at the strides
+  int alpha_parts = 1;                      ///< FC1: 2 if gate and up have one each
+  float alpha_factor = 1;                   ///< FC1: of all of alpha
+  int token_stride = 0, expert_stride = 0;  ///< FC2; 0: all the same
+  const float* alpha_post = nullptr;        ///< FC1, if the problem has it
+  const int* experts = nullptr;  ///< [1 + E]: how many count, and which in rising order; null: all
   float norm_const = 1;
   std::byte* out;
   std::byte* out_scales = nullptr;
@@ -38,7 +42,7 @@ class GpuGemm {
   GpuProblem problem_;
   Tactic tactic_;
   Scratch scratch_;
-  jit::Launch prepare_, gemm_;
+  jit::Launch launch_;
 };
 
 }  // namespace switchyard::dense_moe

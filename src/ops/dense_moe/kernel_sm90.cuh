@@ -19,6 +19,7 @@
 #include "device/wait.cuh"
 #include "formats/nvfp4.cuh"
 #include "formats/scale_layout.cuh"
+#include "ops/dense_moe/decode.cuh"
 #include "ops/dense_moe/schedule.cuh"
 
 namespace switchyard::dense_moe {
@@ -26,7 +27,7 @@ namespace switchyard::dense_moe {
 using device::Cursor;
 using device::Ring;
 
-enum Barrier : uint32 { kConsumerBar = 1 };  // 0 is __syncthreads
+enum Barrier : uint32 { kConsumerBar = 1, kDecodedBar };  // 0 is __syncthreads
 
 template <Config kConfig>
 struct Stage {
@@ -38,7 +39,7 @@ struct Stage {
 
 /// Where the numbers of an expert's block of tokens begin in Args::steps and rests.
 __device__ inline int64 place_of(const Args& args, int expert, int block) {
-  return (static_cast<int64>(expert) * args.blocks + block) * args.block_rows;
+  return (static_cast<int64>(expert) * args.x.blocks + block) * args.x.block_rows;
 }
 
 /// What fills the ring: two threads, of which one brings the weights, which wait for nobody.
@@ -72,7 +73,8 @@ struct Copier {
 
   __device__ void weights() {
     // Blocks of the same weights read them from L2.
-    const uint64 policy = args.blocks == 1 ? ptx::policy_evict_first() : ptx::policy_evict_normal();
+    const uint64 policy =
+        args.x.blocks == 1 ? ptx::policy_evict_first() : ptx::policy_evict_normal();
     for_each_stage([&](const Segment& s, int expert, int k, int count, Stage<kConfig> stage) {
       const int row_tile = s.wide * kConfig.row_tiles();
       const int parts = max(0, min(kConfig.row_tiles(), args.row_tiles - row_tile));
@@ -89,16 +91,16 @@ struct Copier {
   }
 
   __device__ void tokens() {
-    const int tile_bytes = args.block_rows * (2 * Config::kDepth);
+    const int tile_bytes = args.x.block_rows * (2 * Config::kDepth);
     const uint64 policy = ptx::policy_evict_normal();
     for_each_stage([&](const Segment& s, int expert, int k, int count, Stage<kConfig> stage) {
-      const int step_bytes = !kFc1 && k == 0 ? args.block_rows * 4 : 0;
+      const int step_bytes = !kFc1 && k == 0 ? args.x.block_rows * 4 : 0;
       ptx::mbarrier_arrive_expect(full(), count * tile_bytes + step_bytes);
       const int64 tile = (kFc1 ? static_cast<int64>(s.block)
                                : static_cast<int64>(s.block) * args.experts + expert) *
                              args.k_tiles +
                          k;
-      const uint8* from = args.tiles + tile * tile_bytes;
+      const uint8* from = args.x.tiles + tile * tile_bytes;
       if constexpr (kConfig.cluster == 1) {
         ptx::copy_bulk(stage.tokens(), from, count * tile_bytes, full());
       } else {  // half of them for both CTAs
@@ -106,7 +108,7 @@ struct Copier {
         ptx::copy_bulk_multicast(stage.tokens() + at, from + at, half, full(), 3, policy);
       }
       if (step_bytes)
-        ptx::copy_bulk(stage.steps(), args.steps + place_of(args, expert, s.block), step_bytes,
+        ptx::copy_bulk(stage.steps(), args.x.steps + place_of(args, expert, s.block), step_bytes,
                        full());
     });
   }
@@ -222,7 +224,7 @@ struct Consumer {
     Scales scales[kConfig.depth];
     load(stage(), words, scales);
     const uint32 tokens = stage().tokens();
-    const int tile_bytes = args.block_rows * 128;
+    const int tile_bytes = args.x.block_rows * 128;
     const auto part = [&](int i) {
       if constexpr (kConfig.wide) {
         multiply_by_group(acc, device::operand(tokens + i * tile_bytes), words[i], scales[i]);
@@ -242,9 +244,9 @@ struct Consumer {
     }
   }
 
-  /// acc += a unit's sum, after a multiplication if the unit has steps.
-  __device__ void add_unit(float (&acc)[kN / 2]) {
-    int previous = -1;
+  /// acc += a unit's sum, after a multiplication if the unit has steps. Products by warpgroups are
+  /// under way on return, those of the unit before are done; stage `previous` is released then.
+  __device__ void add_unit(float (&acc)[kN / 2], int& previous) {
 #pragma unroll 1
     for (int k = 0; k < args.k_tiles; k += kConfig.depth) {
       if (!kConfig.wide && previous >= 0) release(previous);
@@ -255,11 +257,11 @@ struct Consumer {
       previous = cursor.stage;
       cursor.advance();
     }
-    if constexpr (kConfig.wide) {
-      ptx::wgmma_wait<0>();
-      ptx::pin(acc);
-    }
-    release(previous);
+  }
+  /// acc is complete on return.
+  __device__ void finish(float (&acc)[kN / 2]) const {
+    if constexpr (kConfig.wide) ptx::wgmma_wait<0>();
+    ptx::pin(acc);
   }
 
   /// acc *= the next stage's steps.
@@ -312,7 +314,7 @@ struct Consumer {
   // --- FC2's output ------------------------------------------------------------------------------
 
   __device__ int rows_of(const Segment& s) const {
-    return min(args.block_rows, args.tokens - s.block * args.block_rows);
+    return min(args.x.block_rows, args.tokens - s.block * args.x.block_rows);
   }
 
   __device__ void store_sums(const Segment& s, const float (&sum)[kN / 2]) const {
@@ -330,7 +332,7 @@ struct Consumer {
         token += odd, h -= odd;
       }
       if (token >= rows || h >= args.outputs) continue;
-      store_pair((static_cast<int64>(s.block) * args.block_rows + token) * args.outputs + h, low,
+      store_pair((static_cast<int64>(s.block) * args.x.block_rows + token) * args.outputs + h, low,
                  high);
     }
   }
@@ -343,18 +345,47 @@ struct Consumer {
           device::pack_f32 < kConfig.out == Out::fp16 ? Half::fp16 : Half::bf16 > (low, high);
   }
 
+  /// acc *= what is left of a unit's alpha.
+  __device__ void scale(float (&acc)[kN / 2], const Segment& s, int expert) const {
+    const float* rests = args.x.rests + place_of(args, expert, s.block);
+#pragma unroll
+    for (int i = 0; i < kN / 2; ++i)
+      acc[i] *= token_of(i) < args.x.block_rows ? __ldcg(rests + token_of(i)) : 0;
+  }
+
   __device__ void fc2() {
     Schedule<kConfig> schedule(args);
     for (Segment s; schedule.take(s);) {
-      float sum[kN / 2];
+      float sum[kN / 2], other[kConfig.sums() == 2 ? kN / 2 : 1];
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) sum[i] = 0;
-      for (int unit = s.begin; unit < s.end; ++unit) add_unit(sum);
-      if (s.begin < s.end) {  // the last expert's
-        const float* rests = args.rests + place_of(args, schedule.listed(s.end - 1), s.block);
+      int previous = -1, unit = s.begin;
+      if constexpr (kConfig.sums() == 2) {
 #pragma unroll
-        for (int i = 0; i < kN / 2; ++i)
-          sum[i] *= token_of(i) < args.block_rows ? __ldcg(rests + token_of(i)) : 0;
+        for (int i = 0; i < kN / 2; ++i) other[i] = 0;
+        for (; unit + 1 < s.end; unit += 2) {
+          add_unit(sum, previous);
+          ptx::pin(other);
+          add_unit(other, previous);
+          ptx::pin(sum);
+        }
+        if (unit > s.begin) {
+          finish(other);
+          scale(other, s, schedule.listed(unit - 1));
+        }
+      }
+      for (; unit < s.end; ++unit) {
+        add_unit(sum, previous);
+        if constexpr (kConfig.sums() == 1) finish(sum);
+      }
+      finish(sum);
+      if (previous >= 0) release(previous);
+      // Of two sums this one's last expert is the last one, or the one before it.
+      const int odd = kConfig.sums() == 2 && (s.end - s.begin) % 2 == 0 ? 1 : 0;
+      if (s.begin < s.end) scale(sum, s, schedule.listed(s.end - 1 - odd));
+      if constexpr (kConfig.sums() == 2) {
+#pragma unroll
+        for (int i = 0; i < kN / 2; ++i) sum[i] += other[i];
       }
       if (s.finishes) {
         add_others(sum, s);
@@ -400,12 +431,17 @@ struct Consumer {
     Schedule<kConfig> schedule(args);
     for (Segment s; schedule.take(s);) {
       const int rows = rows_of(s);
-      const int64 first = static_cast<int64>(s.block) * args.block_rows;
-      const float alpha = args.alpha[s.expert] * device::kFp4Factor;
+      const int64 first = static_cast<int64>(s.block) * args.x.block_rows;
+      const float* alpha = args.alpha + s.expert * args.alpha_parts;
+      const float gate = alpha[0] * args.alpha_factor,
+                  up = alpha[args.alpha_parts - 1] * args.alpha_factor;
       float acc[kN / 2];
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) acc[i] = 0;
-      add_unit(acc);
+      int previous = -1;
+      add_unit(acc, previous);
+      finish(acc);
+      release(previous);
       // A warp's 16 rows are 8 gates and their 8 ups.
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) {
@@ -413,7 +449,7 @@ struct Consumer {
         const int token = token_of(i);
         if (token >= rows) continue;
         float y = device::activate<device::ActivationCode::swiglu, device::FastMath>(
-            alpha * acc[i], alpha * acc[i + (kConfig.swap ? 2 : 4)], {});
+            gate * acc[i], up * acc[i + (kConfig.swap ? 2 : 4)], {});
         if constexpr (kConfig.post) y *= args.post[(first + token) * args.experts + s.expert];
         act[token * kConfig.act_stride() + thread / 32 * 8 + row_of(i)] = y;
       }
@@ -452,21 +488,31 @@ __global__ void __launch_bounds__(kConfig.threads(), kConfig.ctas)
   else
     ptx::cluster_sync();
   ptx::launch_dependents();
+  const device::GridBarrier grid{args.barrier};
   if (thread < kConfig.copiers()) {
     if constexpr (kConfig.wide) ptx::give_registers<kConfig.groups == 4 ? 32 : 40>();
     if (thread == 0) {
       if (args.experts_listed) ptx::wait_previous_kernel();
       Copier<kConfig>{args, ring}.weights();
-    } else if (thread == 32) {
-      ptx::wait_previous_kernel();
-      Copier<kConfig>{args, ring}.tokens();
+    } else if (thread / 32 == 1) {
+      ptx::bar_sync(kDecodedBar, kConfig.consumers() + 32);
+      if (thread == 32) {
+        grid.wait();
+        grid.pass();
+        ptx::fence_proxy_async_global();
+        Copier<kConfig>{args, ring}.tokens();
+      }
     }
   } else {
     if constexpr (kConfig.wide) ptx::take_registers<kConfig.groups == 4 ? 112 : 232>();
+    const int own = thread - kConfig.copiers();
     ptx::wait_previous_kernel();
+    if (own == 0) grid.prepare();
+    decode(args.x, blockIdx.x * kConfig.consumers() + own, gridDim.x * kConfig.consumers());
+    ptx::bar_sync(kDecodedBar, kConfig.consumers() + 32);
+    if (own == 0) grid.arrive();
     Consumer<kConfig> consumer{
-        args, ring, reinterpret_cast<float*>(data + kConfig.stages * kConfig.stage_bytes()),
-        thread - kConfig.copiers()};
+        args, ring, reinterpret_cast<float*>(data + kConfig.stages * kConfig.stage_bytes()), own};
     if constexpr (kConfig.phase == Phase::fc1)
       consumer.fc1();
     else

@@ -12,7 +12,6 @@ namespace {
 
 constexpr int kColumns[] = {8, 16, 32, 64, 96, 128};
 constexpr int kSplits[] = {0, 1, 2, 4};
-constexpr int kPrepareThreads = 128;
 constexpr int kMaxStages = 8;
 constexpr int kStatic = 1024;  // barriers and such
 constexpr int kAlignment = 256;
@@ -47,35 +46,36 @@ int stages(Config c, const cuda::DeviceInfo& device) {
 
 /// Every shape of a CTA's work.
 std::vector<Config> configs(const GpuProblem& p, const cuda::DeviceInfo& device) {
-  std::vector<Config> all;
   struct Shape {
-    int groups, ctas;
+    int least, most;  // columns
+    int groups, ctas, cluster, depth;
     bool wide, swap;
   };
-  constexpr Shape kShapes[] = {{4, 1, false, true},  {2, 2, false, true}, {4, 1, false, false},
-                               {2, 2, false, false}, {4, 1, true, true},  {2, 1, true, true}};
+  // What is best for some batch of the reference systems' shape, and what their tactics name
+  // (docs/performance.md). More columns by warps, and fewer by warpgroups, lose everywhere.
+  constexpr Shape kShapes[] = {
+      {8, 32, 4, 1, 1, 4, false, true},   {8, 32, 2, 2, 1, 4, false, true},
+      {16, 32, 4, 1, 1, 4, false, false}, {16, 32, 2, 2, 1, 4, false, false},
+      {16, 32, 4, 1, 1, 4, true, true},   {16, 128, 4, 1, 1, 2, true, true},
+      {64, 128, 4, 1, 2, 2, true, true},  {96, 128, 2, 1, 1, 2, true, true}};
+  std::vector<Config> all;
   for (const int columns : kColumns) {
     if (columns > 8 && columns >= 2 * round_up(p.tokens, 8)) continue;  // half would be padding
-    for (const auto [groups, ctas, wide, swap] : kShapes) {
-      if (wide ? columns < 16 : columns > 32) continue;
-      if (!swap && columns < 16) continue;
-      for (const int cluster : {1, 2})
-        for (const int depth : {4, 2}) {
-          if (ctas > 1 && cluster > 1) continue;
-          Config c = {.phase = p.phase,
-                      .out = p.out,
-                      .columns = columns,
-                      .groups = groups,
-                      .depth = depth,
-                      .stages = 0,
-                      .ctas = ctas,
-                      .cluster = cluster,
-                      .wide = wide,
-                      .swap = swap,
-                      .post = p.post};
-          c.stages = stages(c, device);
-          if (c.stages >= 2) all.push_back(c);
-        }
+    for (const Shape& s : kShapes) {
+      if (columns < s.least || columns > s.most) continue;
+      Config c = {.phase = p.phase,
+                  .out = p.out,
+                  .columns = columns,
+                  .groups = s.groups,
+                  .depth = s.depth,
+                  .stages = 0,
+                  .ctas = s.ctas,
+                  .cluster = s.cluster,
+                  .wide = s.wide,
+                  .swap = s.swap,
+                  .post = p.post};
+      c.stages = stages(c, device);
+      if (c.stages >= 2) all.push_back(c);
     }
   }
   return all;
@@ -113,7 +113,7 @@ std::optional<Decline> declines(const GpuProblem& p, const cuda::DeviceInfo& dev
   const std::int64_t most = std::numeric_limits<std::int32_t>::max();
   const std::int64_t wide = std::int64_t{p.experts} * std::max(p.intermediate, k_tiles(p)),
                      tokens = std::int64_t{p.tokens} + 128;
-  if (wide > most || tokens * p.experts > most || tokens * k_tiles(p) * operands(p) / 8 > most ||
+  if (wide > most || tokens * p.experts > most || tokens * k_tiles(p) * operands(p) * 4 > most ||
       std::int64_t{row_tiles(p)} * p.experts * (tokens / 8) * 4 > most)
     return Decline{Reason::shape_too_large,
                    fmt::format("dense_moe counts in 32 bits, t={} e={} h={} i={} is too large",
@@ -180,13 +180,6 @@ Blocks blocks_of(int tokens, const Config& c) {
   return {.count = count, .rows = std::max(8, round_up(ceil_div(tokens, count), 8))};
 }
 
-jit::Program prepare_program(int sm) {
-  return {.file = "ops/dense_moe/prepare.cuh",
-          .instance = fmt::format("switchyard::dense_moe::prepare<{}>", kPrepareThreads),
-          .arch = jit::architecture(sm),
-          .options = {}};
-}
-
 jit::Program program(const Config& c, int sm) {
   return {.file = "ops/dense_moe/kernel_sm90.cuh",
           .instance = fmt::format(
@@ -197,15 +190,6 @@ jit::Program program(const Config& c, int sm) {
               c.stages, c.ctas, c.cluster, c.wide, c.swap, c.post),
           .arch = jit::architecture(sm),
           .options = {}};
-}
-
-jit::Launch prepare_launch(jit::Kernel kernel, const cuda::DeviceInfo& device) {
-  return {.kernel = std::move(kernel),
-          .grid = {static_cast<unsigned>(device.multiprocessors)},
-          .block = {kPrepareThreads},
-          .cluster = {},
-          .smem_bytes = 0,
-          .overlap_previous = true};
 }
 
 jit::Launch launch(const GpuProblem& p, const Tactic& t, jit::Kernel kernel,
@@ -235,6 +219,7 @@ Scratch scratch(const GpuProblem& p, const Tactic& t, const cuda::DeviceInfo& de
   s.rests = take(p.phase == Phase::fc2 ? rows * p.experts * 4 : 0);
   s.partial = take(count * t.config.consumers() * t.config.columns * 2);
   s.marks = take(count * 8);
+  s.barrier = take(8);
   return s;
 }
 

@@ -61,15 +61,13 @@ struct Blocks {
 };
 Blocks blocks_of(int tokens, const Config& config);
 
-jit::Program prepare_program(int sm);
 jit::Program program(const Config& config, int sm);
-jit::Launch prepare_launch(jit::Kernel kernel, const cuda::DeviceInfo& device);
 jit::Launch launch(const GpuProblem& problem, const Tactic& tactic, jit::Kernel kernel,
                    const cuda::DeviceInfo& device);
 
 /// Bytes of scratch, at the offsets of its parts; 256-byte aligned.
 struct Scratch {
-  std::int64_t tiles, steps, rests, partial, marks, bytes;
+  std::int64_t tiles, steps, rests, partial, marks, barrier, bytes;
 };
 Scratch scratch(const GpuProblem& problem, const Tactic& tactic, const cuda::DeviceInfo& device);
 

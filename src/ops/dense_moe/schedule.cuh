@@ -39,7 +39,7 @@ struct Schedule {
         experts(a.experts_listed ? *a.experts_listed : a.experts),
         wides((a.row_tiles + kConfig.row_tiles() - 1) / kConfig.row_tiles()),
         units(kFc1 ? 1 : experts),
-        jobs((wides + kConfig.cluster - 1) / kConfig.cluster * a.blocks * (kFc1 ? experts : 1)),
+        jobs((wides + kConfig.cluster - 1) / kConfig.cluster * a.x.blocks * (kFc1 ? experts : 1)),
         split(units == 0 ? 1 : a.split) {
     if (split > 0) {
       next = worker(), end = jobs * split;
@@ -77,7 +77,7 @@ struct Schedule {
       s.others = (last < cut ? last / (length + 1) : longer + (last - cut) / length) - worker();
       next += s.end - s.begin;
     }
-    s.block = job % args.blocks, job /= args.blocks;
+    s.block = job % args.x.blocks, job /= args.x.blocks;
     s.slot = s.slot * kConfig.cluster + rank();
     const int groups = (wides + kConfig.cluster - 1) / kConfig.cluster;
     s.wide = job % groups * kConfig.cluster + rank();  // beyond the matrix in the last group, maybe

@@ -5,7 +5,8 @@
 // bf16, and so is a product of two in f32; the tensor cores add them up in f32 as those of NVFP4
 // do. An alpha of a token and expert is a power of two, by which the token's bf16 are multiplied,
 // exactly, and the rest m, in [1, 2), for the f32 sum: before an expert's products are added, the
-// sum is multiplied by the m of the expert before over its own.
+// sum is multiplied by the m of the expert before over its own. There may be two such sums,
+// one of every other expert, so that one rests while the other grows.
 #pragma once
 
 #include "device/fp4.cuh"
@@ -21,40 +22,43 @@ enum class Out : int { fp4, bf16, fp16, f32 };
 /// The experts that count: their number, then their ids in rising order; null if all do.
 using ExpertList = const int*;
 
-/// The only parameter of `prepare`: NVFP4 activations -> bf16 tiles as the tensor cores read them,
-/// [blocks, experts, k_tiles] tiles of block_rows rows x 64 columns, the 16-byte chunk c of a row
-/// at chunk c ^ (row % 8); columns beyond an expert's width are zeros, rows beyond T too.
-struct PrepareArgs {
-  const uint8* codes;   // [T, E width / 2]
-  const uint8* scales;  // [T, E width / 16]  swizzled 128x4
-  const float* alpha;   // FC2: [T, E], or [E, T]; else null
+/// NVFP4 activations, and where they go: bf16 tiles as the tensor cores read them, [blocks,
+/// experts, k_tiles] tiles of block_rows rows x 64 columns, the 16-byte chunk c of a row at chunk
+/// c ^ (row % 8); columns beyond an expert's width are zeros, rows beyond T too.
+struct Activations {
+  const uint8* codes;    // [T, E width / 2]
+  const uint8* scales;   // [T, E width / 16]  swizzled 128x4
+  const uint16* tokens;  // instead of both: [T, width]  bf16, quantised on the way
+  float encode_scale;    // of `tokens`
+  const float* alpha;    // FC2: [T, E], or [E, T]; else null
   ExpertList experts_listed;
   uint8* tiles;
-  float* steps;  // FC2: [E, blocks * block_rows]  m of the expert before, over the expert's own
+  float* steps;  // FC2: [E, blocks * block_rows]  m of the sum's expert before, over the own
   float* rests;  // FC2: [E, blocks * block_rows]  m times kFp4Factor
-  int tokens, experts, width, k_tiles;
-  int blocks, block_rows;
+  int token_count, experts, width, k_tiles;
+  int blocks, block_rows;           // of tokens; rows a block, a multiple of 8
   int token_stride, expert_stride;  // of alpha
+  int sums;                         // Config::sums(): experts from one of a sum to the next
 };
 
-/// The only parameter of `kernel`. T tokens, E experts, H hidden, I intermediate; N = H or 2 I rows
+/// The kernel's only parameter. T tokens, E experts, H hidden, I intermediate; N = H or 2 I rows
 /// of weights and K = I or H columns.
 struct Args {
   const uint8* weights;  // [E, row_tiles, k_tiles] tiles (ops/repack)
-  const uint8* tiles;    // what `prepare` makes: of E experts (FC2) or one (FC1)
-  const float* steps;    // FC2, of `prepare`
-  const float* rests;    // FC2, of `prepare`
-  const float* alpha;    // FC1: [E]
+  Activations x;         // of E experts (FC2) or one (FC1)
+  const float* alpha;    // FC1: [E, alpha_parts]  of gate and up, or of both
   const float* post;     // FC1: [T, E] or null
   ExpertList experts_listed;
-  void* out;                     // FC1: [T, E I], FC2: [T, H]
-  uint8* out_scales;             // Out::fp4: [T, E I / 16]  swizzled 128x4
-  float* partial;                // [slots, consumers, columns / 2]  sums that another CTA finishes
-  uint64* marks;                 // [slots]  (device/grid.cuh)
+  void* out;           // FC1: [T, E I], FC2: [T, H]
+  uint8* out_scales;   // Out::fp4: [T, E I / 16]  swizzled 128x4
+  float* partial;      // [slots, consumers, columns / 2]  sums that another CTA finishes
+  uint64* marks;       // [slots]  (device/grid.cuh)
+  uint64* barrier;     // [1]  the same
+  float alpha_factor;  // FC1: of alpha
+  int alpha_parts;
   float norm_const;              // Out::fp4
   int tokens, experts, outputs;  // of a row of an expert's output: I or H
   int row_tiles, k_tiles;        // of an expert
-  int blocks, block_rows;        // of tokens; rows a block, a multiple of 8
   int split;                     // parts of a sum; 0: as many as make all CTAs' shares equal
 };
 
@@ -89,6 +93,8 @@ struct Config {
 
   static constexpr int kDepth = 64;  // columns of K a tile
   static constexpr int kTileBytes = device::tile_bytes(Weights::nvfp4);
+  /// FC2's: of every other expert, if there are registers; products by warps need one.
+  constexpr int sums() const { return 1; }
   /// Tiles of 128 rows.
   constexpr int row_tiles() const { return groups / 2; }
   constexpr int consumers() const { return groups * 128; }
