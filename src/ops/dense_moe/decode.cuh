@@ -98,8 +98,7 @@ __device__ inline void decode(const Activations& args, uint32 own, uint32 all) {
     const int64 at = static_cast<int64>(expert) * rows + row;
     const bool there = row < args.token_count;
     const float rest = there ? alpha_of(args, row, expert).rest : 1;
-    const float before =
-        there && place >= args.sums ? alpha_of(args, row, listed(args, place - args.sums)).rest : 1;
+    const float before = there && place > 0 ? alpha_of(args, row, listed(args, place - 1)).rest : 1;
     args.steps[at] = before / rest;
     args.rests[at] = rest * device::kFp4Factor;
   }

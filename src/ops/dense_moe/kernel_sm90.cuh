@@ -148,33 +148,31 @@ struct Consumer {
     return {ring.data + cursor.stage * kConfig.stage_bytes()};
   }
 
-  /// This thread's codes and scales of a stage.
-  __device__ void load(Stage<kConfig> from, uint4 (&words)[kConfig.depth],
-                       Scales (&scales)[kConfig.depth]) const {
+  /// This thread's codes and scales of k tile `part` of a stage.
+  struct Packed {
+    uint4 words;
+    Scales scales;
+  };
+  __device__ Packed load(Stage<kConfig> from, int part) const {
     const int own = thread % 128, half = thread / 128 % 2;
-    const uint32 tile = from.weights() + thread / 256 * (kConfig.depth * Config::kTileBytes);
-    const uint32 codes = tile + half * 2048 + own * 16;
-    const uint32 scale = tile + device::kFp4CodeBytes +
-                         device::fp4_scales_at(Weights::nvfp4, own / 32, lane() / 4, half);
-#pragma unroll
-    for (int part = 0; part < kConfig.depth; ++part) {  // what is not there is not used
-      words[part] = ptx::load_shared_4(codes + part * Config::kTileBytes);
-      scales[part] = Scales::load(scale + part * Config::kTileBytes);
-    }
+    const uint32 tile = from.weights() + (thread / 256 * kConfig.depth + part) * Config::kTileBytes;
+    return {ptx::load_shared_4(tile + half * 2048 + own * 16),
+            Scales::load(tile + device::kFp4CodeBytes +
+                         device::fp4_scales_at(Weights::nvfp4, own / 32, lane() / 4, half))};
   }
-  __device__ static void decode(const uint4& words, const Scales& scales, int columns,
-                                uint32 (&a)[2][4]) {
-    device::decode_fp4<Weights::nvfp4>(columns ? words.z : words.x, columns ? words.w : words.y,
-                                       scales.words[columns], a);
+  __device__ static void decode(const Packed& from, int columns, uint32 (&a)[2][4]) {
+    device::decode_fp4<Weights::nvfp4>(columns ? from.words.z : from.words.x,
+                                       columns ? from.words.w : from.words.y,
+                                       from.scales.words[columns], a);
   }
 
   /// acc += the products of a k tile, by warps.
-  __device__ void multiply_by_warp(float (&acc)[kN / 2], uint32 tokens, const uint4& words,
-                                   const Scales& scales) const {
+  __device__ void multiply_by_warp(float (&acc)[kN / 2], uint32 tokens,
+                                   const Packed& weights) const {
 #pragma unroll
     for (int columns = 0; columns < 2; ++columns) {  // 32 of them
       uint32 a[2][4];
-      decode(words, scales, columns, a);
+      decode(weights, columns, a);
       if constexpr (kConfig.swap) {
         const uint32 chunk = (columns * 4 + lane() / 8 ^ lane() % 8) << 4;
 #pragma unroll
@@ -201,12 +199,12 @@ struct Consumer {
   }
 
   /// The same by warpgroups, under way on return but for the last but one product.
-  __device__ void multiply_by_group(float (&acc)[kN / 2], uint64 tokens, const uint4& words,
-                                    const Scales& scales) const {
+  __device__ void multiply_by_group(float (&acc)[kN / 2], uint64 tokens,
+                                    const Packed& weights) const {
 #pragma unroll
     for (int columns = 0; columns < 2; ++columns) {
       uint32 a[2][4];
-      decode(words, scales, columns, a);
+      decode(weights, columns, a);
       ptx::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < 2; ++i)
@@ -219,19 +217,23 @@ struct Consumer {
 
   /// acc += the products of the next stage, whose k tiles are `tiles`; Config::depth of them
   /// without a branch. The stage is still needed on return.
-  __device__ void multiply_stage(float (&acc)[kN / 2], int tiles, int previous) const {
-    uint4 words[kConfig.depth];
-    Scales scales[kConfig.depth];
-    load(stage(), words, scales);
+  __device__ void multiply_stage(float (&acc)[kN / 2], int tiles, bool first) const {
+    // All at once, unless there are too few registers: what is not there is not used.
+    constexpr int kAhead =
+        kConfig.wide && kConfig.columns > 96 && kConfig.groups == 4 ? 1 : kConfig.depth;
+    Packed weights[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) weights[i] = load(stage(), i);
     const uint32 tokens = stage().tokens();
     const int tile_bytes = args.x.block_rows * 128;
     const auto part = [&](int i) {
+      if (i >= kAhead) weights[i % kAhead] = load(stage(), i);
       if constexpr (kConfig.wide) {
-        multiply_by_group(acc, device::operand(tokens + i * tile_bytes), words[i], scales[i]);
+        multiply_by_group(acc, device::operand(tokens + i * tile_bytes), weights[i % kAhead]);
         // The products of the stage before are done.
-        if (i == 0 && previous >= 0) release(previous);
+        if (i == 0 && !first) release(stage_before());
       } else {
-        multiply_by_warp(acc, tokens + i * tile_bytes, words[i], scales[i]);
+        multiply_by_warp(acc, tokens + i * tile_bytes, weights[i % kAhead]);
       }
     };
     if (tiles == kConfig.depth) {
@@ -244,24 +246,25 @@ struct Consumer {
     }
   }
 
-  /// acc += a unit's sum, after a multiplication if the unit has steps. Products by warpgroups are
-  /// under way on return, those of the unit before are done; stage `previous` is released then.
-  __device__ void add_unit(float (&acc)[kN / 2], int& previous) {
+  /// acc += a unit's sum, after a multiplication if the unit has steps. Complete on return.
+  __device__ void add_unit(float (&acc)[kN / 2]) {
 #pragma unroll 1
     for (int k = 0; k < args.k_tiles; k += kConfig.depth) {
-      if (!kConfig.wide && previous >= 0) release(previous);
       ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
       if constexpr (!kFc1)
         if (k == 0) step(acc);
-      multiply_stage(acc, min(kConfig.depth, args.k_tiles - k), previous);
-      previous = cursor.stage;
+      multiply_stage(acc, min(kConfig.depth, args.k_tiles - k), k == 0);
       cursor.advance();
+      if constexpr (!kConfig.wide) release(stage_before());
+    }
+    if constexpr (kConfig.wide) {
+      ptx::wgmma_wait<0>();
+      ptx::pin(acc);
+      release(stage_before());
     }
   }
-  /// acc is complete on return.
-  __device__ void finish(float (&acc)[kN / 2]) const {
-    if constexpr (kConfig.wide) ptx::wgmma_wait<0>();
-    ptx::pin(acc);
+  __device__ int stage_before() const {
+    return cursor.stage == 0 ? kConfig.stages - 1 : cursor.stage - 1;
   }
 
   /// acc *= the next stage's steps.
@@ -356,37 +359,11 @@ struct Consumer {
   __device__ void fc2() {
     Schedule<kConfig> schedule(args);
     for (Segment s; schedule.take(s);) {
-      float sum[kN / 2], other[kConfig.sums() == 2 ? kN / 2 : 1];
+      float sum[kN / 2];
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) sum[i] = 0;
-      int previous = -1, unit = s.begin;
-      if constexpr (kConfig.sums() == 2) {
-#pragma unroll
-        for (int i = 0; i < kN / 2; ++i) other[i] = 0;
-        for (; unit + 1 < s.end; unit += 2) {
-          add_unit(sum, previous);
-          ptx::pin(other);
-          add_unit(other, previous);
-          ptx::pin(sum);
-        }
-        if (unit > s.begin) {
-          finish(other);
-          scale(other, s, schedule.listed(unit - 1));
-        }
-      }
-      for (; unit < s.end; ++unit) {
-        add_unit(sum, previous);
-        if constexpr (kConfig.sums() == 1) finish(sum);
-      }
-      finish(sum);
-      if (previous >= 0) release(previous);
-      // Of two sums this one's last expert is the last one, or the one before it.
-      const int odd = kConfig.sums() == 2 && (s.end - s.begin) % 2 == 0 ? 1 : 0;
-      if (s.begin < s.end) scale(sum, s, schedule.listed(s.end - 1 - odd));
-      if constexpr (kConfig.sums() == 2) {
-#pragma unroll
-        for (int i = 0; i < kN / 2; ++i) sum[i] += other[i];
-      }
+      for (int unit = s.begin; unit < s.end; ++unit) add_unit(sum);
+      if (s.begin < s.end) scale(sum, s, schedule.listed(s.end - 1));
       if (s.finishes) {
         add_others(sum, s);
         store_sums(s, sum);
@@ -438,10 +415,7 @@ struct Consumer {
       float acc[kN / 2];
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) acc[i] = 0;
-      int previous = -1;
-      add_unit(acc, previous);
-      finish(acc);
-      release(previous);
+      add_unit(acc);
       // A warp's 16 rows are 8 gates and their 8 ups.
 #pragma unroll
       for (int i = 0; i < kN / 2; ++i) {
@@ -490,7 +464,7 @@ __global__ void __launch_bounds__(kConfig.threads(), kConfig.ctas)
   ptx::launch_dependents();
   const device::GridBarrier grid{args.barrier};
   if (thread < kConfig.copiers()) {
-    if constexpr (kConfig.wide) ptx::give_registers<kConfig.groups == 4 ? 32 : 40>();
+    if constexpr (kConfig.wide) ptx::give_registers<kConfig.copier_registers()>();
     if (thread == 0) {
       if (args.experts_listed) ptx::wait_previous_kernel();
       Copier<kConfig>{args, ring}.weights();
@@ -504,7 +478,7 @@ __global__ void __launch_bounds__(kConfig.threads(), kConfig.ctas)
       }
     }
   } else {
-    if constexpr (kConfig.wide) ptx::take_registers<kConfig.groups == 4 ? 112 : 232>();
+    if constexpr (kConfig.wide) ptx::take_registers<kConfig.consumer_registers()>();
     const int own = thread - kConfig.copiers();
     ptx::wait_previous_kernel();
     if (own == 0) grid.prepare();

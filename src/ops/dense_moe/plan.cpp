@@ -54,7 +54,7 @@ std::vector<Config> configs(const GpuProblem& p, const cuda::DeviceInfo& device)
   // What is best for some batch of the reference systems' shape, and what their tactics name
   // (docs/performance.md). More columns by warps, and fewer by warpgroups, lose everywhere.
   constexpr Shape kShapes[] = {
-      {8, 32, 4, 1, 1, 4, false, true},   {8, 32, 2, 2, 1, 4, false, true},
+      {8, 16, 4, 1, 1, 4, false, true},   {8, 16, 2, 2, 1, 4, false, true},
       {16, 32, 4, 1, 1, 4, false, false}, {16, 32, 2, 2, 1, 4, false, false},
       {16, 32, 4, 1, 1, 4, true, true},   {16, 128, 4, 1, 1, 2, true, true},
       {64, 128, 4, 1, 2, 2, true, true},  {96, 128, 2, 1, 1, 2, true, true}};

@@ -5,8 +5,7 @@
 // bf16, and so is a product of two in f32; the tensor cores add them up in f32 as those of NVFP4
 // do. An alpha of a token and expert is a power of two, by which the token's bf16 are multiplied,
 // exactly, and the rest m, in [1, 2), for the f32 sum: before an expert's products are added, the
-// sum is multiplied by the m of the expert before over its own. There may be two such sums,
-// one of every other expert, so that one rests while the other grows.
+// sum is multiplied by the m of the expert before over its own.
 #pragma once
 
 #include "device/fp4.cuh"
@@ -33,12 +32,11 @@ struct Activations {
   const float* alpha;    // FC2: [T, E], or [E, T]; else null
   ExpertList experts_listed;
   uint8* tiles;
-  float* steps;  // FC2: [E, blocks * block_rows]  m of the sum's expert before, over the own
+  float* steps;  // FC2: [E, blocks * block_rows]  m of the expert before, over the own
   float* rests;  // FC2: [E, blocks * block_rows]  m times kFp4Factor
   int token_count, experts, width, k_tiles;
   int blocks, block_rows;           // of tokens; rows a block, a multiple of 8
   int token_stride, expert_stride;  // of alpha
-  int sums;                         // Config::sums(): experts from one of a sum to the next
 };
 
 /// The kernel's only parameter. T tokens, E experts, H hidden, I intermediate; N = H or 2 I rows
@@ -93,13 +91,14 @@ struct Config {
 
   static constexpr int kDepth = 64;  // columns of K a tile
   static constexpr int kTileBytes = device::tile_bytes(Weights::nvfp4);
-  /// FC2's: of every other expert, if there are registers; products by warps need one.
-  constexpr int sums() const { return 1; }
   /// Tiles of 128 rows.
   constexpr int row_tiles() const { return groups / 2; }
   constexpr int consumers() const { return groups * 128; }
   /// One warp for weights, one for tokens; consumers by wgmma begin at a multiple of four.
   constexpr int copiers() const { return wide ? 128 : 64; }
+  /// Of products by warpgroups, which take their accumulators' registers from the copiers.
+  constexpr int consumer_registers() const { return groups == 2 ? 232 : columns > 64 ? 112 : 104; }
+  constexpr int copier_registers() const { return groups == 2 ? 40 : columns > 64 ? 32 : 56; }
   constexpr int threads() const { return copiers() + consumers(); }
   constexpr int token_bytes() const { return depth * columns * kDepth * 2; }
   constexpr int weight_bytes() const { return row_tiles() * depth * kTileBytes; }
