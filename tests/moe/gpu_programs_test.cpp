@@ -12,6 +12,7 @@
 #include "base/thread_pool.h"
 #include "jit/cache.h"
 #include "jit/nvrtc.h"
+#include "ops/dense_moe/plan.h"
 #include "switchyard/error.h"
 #include "switchyard/kernels.h"
 
@@ -97,6 +98,38 @@ TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
   std::printf(
       "%zu kernels; %zu compiled in %.1f s of one core, the slowest in %.2f (aim %.1f): %s\n",
       programs.size(), timed.seconds.size(), sum, slowest.first, kAim, slowest.second.c_str());
+}
+
+/// The dense GEMMs' every tactic. Those of 64 tokens and more have so few registers that some of
+/// what a segment needs beside its products waits in memory.
+TEST(GpuPrograms, OfEveryDenseTacticCompile) {
+  if (jit::nvrtc().declines) GTEST_SKIP() << *jit::nvrtc().declines;
+  std::vector<jit::Program> programs;
+  for (const auto out : {dense_moe::Out::fp4, dense_moe::Out::bf16})
+    for (const int tokens : {8, 128}) {
+      const dense_moe::GpuProblem p = {
+          .phase = out == dense_moe::Out::fp4 ? dense_moe::Phase::fc1 : dense_moe::Phase::fc2,
+          .tokens = tokens,
+          .experts = 256,
+          .hidden = 7168,
+          .intermediate = 256,
+          .out = out,
+          .post = out == dense_moe::Out::fp4};
+      for (const dense_moe::Tactic& t : dense_moe::tactics(p, h200())) {
+        jit::Program program = dense_moe::program(t.config, 90);
+        if (std::find(programs.begin(), programs.end(), program) == programs.end())
+          programs.push_back(std::move(program));
+      }
+    }
+  jit::CacheOptions options;
+  options.directory = SWITCHYARD_BINARY_DIR "/kernels";
+  const auto binaries = jit::Cache(options).get(programs, usable_cores());
+  for (std::size_t i = 0; i < programs.size(); ++i) {
+    EXPECT_LE(binaries[i]->resources.spill_bytes, 128) << programs[i].instance;
+    EXPECT_LE(binaries[i]->resources.stack_bytes, 64) << programs[i].instance;
+    EXPECT_EQ(binaries[i]->warnings.find("serialized"), std::string::npos)
+        << programs[i].instance << binaries[i]->warnings;
+  }
 }
 
 TEST(GpuPlanWithoutAGpu, CountsASharedExpertOfFourBitsInPartsOfI) {

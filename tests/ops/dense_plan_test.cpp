@@ -1,0 +1,145 @@
+// What the GPU's dense GEMMs serve, and how: no GPU needed.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "formats/minifloat.cuh"
+#include "moe/gpu_programs.h"
+#include "ops/dense_moe/plan.h"
+
+namespace switchyard::dense_moe {
+namespace {
+
+const cuda::DeviceInfo kH200 = moe::h200();
+
+GpuProblem fc1(int tokens, int experts, int hidden, int intermediate, Out out = Out::fp4) {
+  return {.phase = Phase::fc1,
+          .tokens = tokens,
+          .experts = experts,
+          .hidden = hidden,
+          .intermediate = intermediate,
+          .out = out};
+}
+GpuProblem fc2(int tokens, int experts, int hidden, int intermediate) {
+  return {.phase = Phase::fc2,
+          .tokens = tokens,
+          .experts = experts,
+          .hidden = hidden,
+          .intermediate = intermediate};
+}
+
+TEST(DensePlan, EveryLegalShapeHasTacticsThatFit) {
+  for (const int tokens : {0, 1, 8, 9, 31, 127, 128, 129, 256, 4096})
+    for (const int experts : {1, 3, 8, 257})
+      for (const int size : {16, 80, 256, 7168})
+        for (const GpuProblem& p :
+             {fc1(tokens, experts, size, 80), fc2(tokens, experts, size, 48)}) {
+          ASSERT_FALSE(declines(p, kH200));
+          const std::vector<Tactic> all = tactics(p, kH200);
+          ASSERT_FALSE(all.empty());
+          std::set<std::string> names;
+          for (const Tactic& t : all) {
+            EXPECT_FALSE(declines(p, t, kH200)) << to_string(t);
+            EXPECT_TRUE(names.insert(to_string(t)).second) << to_string(t);
+            EXPECT_LE(t.config.smem_bytes() + 1024, (kH200.smem_per_block + 1024) / t.config.ctas);
+            const Blocks blocks = blocks_of(tokens, t.config);
+            EXPECT_EQ(blocks.rows % 8, 0);
+            EXPECT_LE(blocks.rows, t.config.columns);
+            EXPECT_GE(blocks.count * blocks.rows, tokens);
+          }
+        }
+}
+
+TEST(DensePlan, SaysWhyNotForProgramsAndPeople) {
+  const auto reason = [](const GpuProblem& p, const cuda::DeviceInfo& device) {
+    const auto decline = declines(p, device);
+    EXPECT_TRUE(tactics(p, device).empty());
+    return decline ? name(decline->reason) : "";
+  };
+  cuda::DeviceInfo older = kH200;
+  older.sm = 80;
+  EXPECT_EQ(reason(fc2(1, 1, 128, 64), older), "SM_UNSUPPORTED");
+  EXPECT_EQ(reason(fc1(1, 1, 128, 72), kH200), "SHAPE_UNALIGNED");
+  EXPECT_EQ(reason(fc2(1, 1, 120, 64), kH200), "SHAPE_UNALIGNED");
+  GpuProblem quantised = fc2(1, 1, 128, 64);
+  quantised.out = Out::fp4;
+  EXPECT_EQ(reason(quantised, kH200), "DTYPE_UNSUPPORTED");
+  EXPECT_EQ(reason(fc2(1 << 20, 4096, 128, 1024), kH200), "SHAPE_TOO_LARGE");
+  EXPECT_NE(declines(fc1(1, 1, 128, 72), kH200)->text.find("i % 16 == 0, got i=72"),
+            std::string::npos);
+}
+
+TEST(DensePlan, PartsOfASumAreWholeExperts) {
+  const auto splits = [](const GpuProblem& p) {
+    std::set<int> all;
+    for (const Tactic& t : tactics(p, kH200)) all.insert(t.split);
+    return all;
+  };
+  EXPECT_EQ(splits(fc2(32, 256, 7168, 256)), (std::set<int>{0, 1, 2, 4}));
+  EXPECT_EQ(splits(fc2(32, 6, 7168, 256)), (std::set<int>{0, 1, 2}));
+  EXPECT_EQ(splits(fc2(32, 5, 7168, 256)), (std::set<int>{0, 1}));
+  EXPECT_EQ(splits(fc1(32, 256, 7168, 256)), (std::set<int>{1}));
+  Tactic tactic = tactics(fc2(32, 6, 7168, 256), kH200).front();
+  for (const int split : {3, 4, 8, -1}) {
+    tactic.split = split;
+    EXPECT_TRUE(declines(fc2(32, 6, 7168, 256), tactic, kH200)) << split;
+  }
+}
+
+TEST(DensePlan, HasTacticsWithEitherOperandAsA) {
+  for (const GpuProblem& p : {fc1(32, 8, 256, 256), fc2(32, 8, 256, 256)}) {
+    std::set<bool> swaps;
+    for (const Tactic& t : tactics(p, kH200)) swaps.insert(t.config.swap);
+    EXPECT_EQ(swaps.size(), 2U);
+  }
+}
+
+/// Every switch that the kernel is compiled for is in what names it.
+TEST(DensePlan, AKernelsKeyHoldsEverySwitch) {
+  const Config base = tactics(fc1(32, 8, 256, 256), kH200).front().config;
+  std::vector<Config> others(11, base);
+  others[0].phase = Phase::fc2, others[1].out = Out::f32, others[2].columns += 8;
+  others[3].groups += 2, others[4].depth += 1, others[5].stages += 1, others[6].ctas += 1;
+  others[7].cluster += 1, others[8].wide = !base.wide, others[9].swap = !base.swap;
+  others[10].post = !base.post;
+  std::set<std::string> instances = {program(base, 90).instance};
+  for (const Config& c : others) instances.insert(program(c, 90).instance);
+  EXPECT_EQ(instances.size(), others.size() + 1);
+  EXPECT_EQ(program(base, 90).arch, "sm_90a");
+}
+
+TEST(DensePlan, AlphaIsAPowerOfTwoTimesARest) {
+  for (const float alpha : {1.0F, -1.0F, 0.3F, 3e-9F, -7e12F, 1e-37F, 3e38F, 1e-44F}) {
+    const AlphaParts parts = split_alpha(alpha);
+    EXPECT_EQ(static_cast<double>(parts.power) * static_cast<double>(parts.rest),
+              static_cast<double>(alpha));
+    EXPECT_EQ(std::log2(parts.power), std::round(std::log2(parts.power)));
+    if (std::abs(alpha) >= 0x1p-100F && std::abs(alpha) < 0x1p101F) {
+      EXPECT_GE(std::abs(parts.rest), 1.0F);
+      EXPECT_LT(std::abs(parts.rest), 2.0F);
+    }
+  }
+  EXPECT_EQ(split_alpha(0).power, 0);
+  EXPECT_EQ(split_alpha(-0.0F).rest, 1);
+  EXPECT_TRUE(std::isnan(split_alpha(NAN).rest));
+  EXPECT_TRUE(std::isinf(split_alpha(INFINITY).rest));
+}
+
+/// The reference systems' shape: as many tokens as a tile has, weights once.
+TEST(DensePlan, ExpectsWhatMemoryAndTensorCoresAllow) {
+  double before = 0;
+  for (const int tokens : {1, 8, 16, 32, 64, 128, 256}) {
+    const GpuProblem p = fc2(tokens, 256, 7168, 256);
+    const Tactic best = tactics(p, kH200).front();
+    const double us = expected_us(p, best, kH200);
+    EXPECT_GT(us, 57) << to_string(best);  // 264 MB at 4.63 TB/s
+    EXPECT_GE(us, before);
+    EXPECT_EQ(best.split, 0);
+    before = us;
+  }
+  EXPECT_LT(before, 500);
+}
+
+}  // namespace
+}  // namespace switchyard::dense_moe
