@@ -1,5 +1,6 @@
 #include "switchyard/dense.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
@@ -81,6 +82,10 @@ struct Gemm::State {
     const Shape expected = {problem.experts, problem.rows(), problem.width()};
     require(weights.elements.shape() == expected, "[dense] weights: expected {}, got {}.",
             to_string(expected), to_string(weights.elements.shape()));
+    const std::uint8_t* scales = weights.scales.as<std::uint8_t>();
+    require(std::all_of(scales, scales + weights.scales.bytes(),
+                        [](std::uint8_t scale) { return scale <= 0x7e; }),
+            "[dense] weights: expected scales from 0 to 448, got a negative one or NaN.");
     const repack::Matrix matrix = {.out = problem.rows(),
                                    .in = problem.width(),
                                    .order = problem.phase == dense_moe::Phase::fc1

@@ -28,6 +28,13 @@ GpuGemm::GpuGemm(const cuda::Context& context, jit::Loader& loader, const GpuPro
   launch_ = launch(problem, tactic_, loader.kernel(program(tactic_.config, device.sm)), device);
 }
 
+GpuGemm::GpuGemm(const cuda::DeviceInfo& device, const GpuProblem& problem, const Tactic& tactic,
+                 jit::Kernel kernel)
+    : problem_(problem),
+      tactic_(tactic),
+      scratch_(scratch(problem, tactic, device)),
+      launch_(launch(problem, tactic, std::move(kernel), device)) {}
+
 void GpuGemm::enqueue(int tokens, const GpuOperands& o, std::byte* memory,
                       cuda::CUstream stream) const {
   SWITCHYARD_ASSERT(tokens <= problem_.tokens);

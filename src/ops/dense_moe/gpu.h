@@ -29,6 +29,9 @@ class GpuGemm {
   /// Compiles and loads. Throws Unsupported, with the reason, if `problem` or `tactic` is declined.
   GpuGemm(const cuda::Context& context, jit::Loader& loader, const GpuProblem& problem,
           const std::optional<Tactic>& tactic = std::nullopt);
+  /// With the kernel of program(tactic.config).
+  GpuGemm(const cuda::DeviceInfo& device, const GpuProblem& problem, const Tactic& tactic,
+          jit::Kernel kernel);
 
   const Tactic& tactic() const noexcept { return tactic_; }
   std::size_t scratch_bytes() const noexcept { return static_cast<std::size_t>(scratch_.bytes); }

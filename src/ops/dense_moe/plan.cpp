@@ -93,6 +93,14 @@ std::string name(Reason reason) {
       return "SHAPE_UNALIGNED";
     case Reason::shape_too_large:
       return "SHAPE_TOO_LARGE";
+    case Reason::quant_unsupported:
+      return "QUANT_UNSUPPORTED";
+    case Reason::activation_unsupported:
+      return "ACTIVATION_UNSUPPORTED";
+    case Reason::topology_unsupported:
+      return "TOPOLOGY_UNSUPPORTED";
+    case Reason::layer_unsupported:
+      return "LAYER_UNSUPPORTED";
   }
   return "UNKNOWN";
 }
@@ -190,6 +198,22 @@ jit::Program program(const Config& c, int sm) {
               c.stages, c.ctas, c.cluster, c.wide, c.swap, c.post),
           .arch = jit::architecture(sm),
           .options = {}};
+}
+
+jit::Program alpha_program(int sm) {
+  return {.file = "ops/dense_moe/alpha.cuh",
+          .instance = fmt::format("switchyard::dense_moe::alpha<{}>", kAlphaThreads),
+          .arch = jit::architecture(sm),
+          .options = {}};
+}
+
+jit::Launch alpha_launch(int tokens, jit::Kernel kernel) {
+  return {.kernel = std::move(kernel),
+          .grid = {static_cast<unsigned>(tokens + 1)},
+          .block = {static_cast<unsigned>(kAlphaThreads)},
+          .cluster = {},
+          .smem_bytes = 0,
+          .overlap_previous = true};
 }
 
 jit::Launch launch(const GpuProblem& p, const Tactic& t, jit::Kernel kernel,

@@ -26,7 +26,16 @@ struct GpuProblem {
 };
 
 /// Why something is not served, for programs and for people.
-enum class Reason { sm_unsupported, dtype_unsupported, shape_unaligned, shape_too_large };
+enum class Reason {
+  sm_unsupported,
+  dtype_unsupported,
+  shape_unaligned,
+  shape_too_large,
+  quant_unsupported,
+  activation_unsupported,
+  topology_unsupported,
+  layer_unsupported
+};
 std::string name(Reason reason);  ///< "SHAPE_UNALIGNED"
 struct Decline {
   Reason reason;
@@ -62,6 +71,9 @@ struct Blocks {
 Blocks blocks_of(int tokens, const Config& config);
 
 jit::Program program(const Config& config, int sm);
+/// `alpha` of alpha.cuh, for at most `tokens` tokens.
+jit::Program alpha_program(int sm);
+jit::Launch alpha_launch(int tokens, jit::Kernel kernel);
 jit::Launch launch(const GpuProblem& problem, const Tactic& tactic, jit::Kernel kernel,
                    const cuda::DeviceInfo& device);
 

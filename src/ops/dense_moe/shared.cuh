@@ -74,6 +74,22 @@ SWITCHYARD_BOTH constexpr AlphaParts split_alpha(float alpha) {
   return {bits_as<float>(own << 23), alpha * bits_as<float>((254 - own) << 23)};
 }
 
+/// The only parameter of `alpha` (alpha.cuh). T tokens, K slots, E experts.
+struct AlphaArgs {
+  const int* ids;          // [T, K]  left out: below 0, E and above
+  const float* weights;    // [T, K]  left out: what is not finite
+  const float* factors;    // [E, 2]  the first of each, times `factor`
+  const int* token_count;  // [1] or null: T on the device, at most token_limit
+  float* alpha;            // [token_limit, E]
+  int* listed;             // [1 + E]
+  float factor;
+  int token_limit, top_k, experts;
+  bool last_counts;
+};
+
+constexpr int kAlphaThreads = 256;
+constexpr int kMaxAlphaExperts = 4096;
+
 /// What the plan chooses and the kernel is compiled for.
 struct Config {
   Phase phase;
