@@ -81,7 +81,10 @@ TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
     const std::string& instance = programs[i].instance;
     // Four groups of consumers have so few registers that one or two wait in memory while a tile's
     // products are made.
-    const int most = instance.find("grouped_gemm") != std::string::npos ? 16 : 0;
+    // The dense GEMMs' are between segments.
+    const int most = instance.find("grouped_gemm") != std::string::npos ? 16
+                     : instance.find("dense_moe") != std::string::npos  ? 128
+                                                                        : 0;
     EXPECT_LE(binaries[i]->resources.spill_bytes, most) << instance;
     EXPECT_LE(binaries[i]->resources.stack_bytes, most) << instance;
     EXPECT_GT(binaries[i]->resources.registers, 0) << instance << ": ptxas said nothing";

@@ -1,12 +1,16 @@
 // What the GPU's dense GEMMs serve, and how: no GPU needed.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
+#include <tuple>
 
 #include "formats/minifloat.cuh"
 #include "moe/gpu_programs.h"
 #include "ops/dense_moe/plan.h"
+#include "ops/dense_moe/schedule.cuh"
 
 namespace switchyard::dense_moe {
 namespace {
@@ -124,6 +128,95 @@ TEST(DensePlan, AlphaIsAPowerOfTwoTimesARest) {
   EXPECT_EQ(split_alpha(-0.0F).rest, 1);
   EXPECT_TRUE(std::isnan(split_alpha(NAN).rest));
   EXPECT_TRUE(std::isinf(split_alpha(INFINITY).rest));
+}
+
+/// One CTA of a grid that there is not.
+struct HostCta {
+  static int grid, own;
+  static int ctas() { return grid; }
+  static int cta() { return own; }
+};
+int HostCta::grid = 0;
+int HostCta::own = 0;
+
+constexpr Config kAnyConfig = {.phase = Phase::fc2,
+                               .out = Out::bf16,
+                               .columns = 16,
+                               .groups = 4,
+                               .depth = 2,
+                               .stages = 4,
+                               .ctas = 1,
+                               .cluster = 2,
+                               .wide = true,
+                               .swap = true,
+                               .post = false};
+constexpr Config with(Phase phase, int cluster) {
+  Config c = kAnyConfig;
+  c.phase = phase, c.cluster = cluster;
+  return c;
+}
+
+/// Every unit of every tile is somebody's, once; one CTA finishes a tile, and the slots that it
+/// adds are those of the others, in the order of units.
+template <Config kConfig>
+void expect_whole(const Args& args, int ctas) {
+  struct Part {
+    int begin, end, slot;
+    bool finishes;
+    int others;
+  };
+  std::map<std::tuple<int, int, int>, std::vector<Part>> tiles;  // expert, wide, block
+  HostCta::grid = ctas;
+  for (HostCta::own = 0; HostCta::own < ctas; ++HostCta::own) {
+    Schedule<kConfig, HostCta> schedule(args);
+    for (Segment s; schedule.take(s);)
+      tiles[{s.expert, s.wide, s.block}].push_back({s.begin, s.end, s.slot, s.finishes, s.others});
+  }
+  const bool first = kConfig.phase == Phase::fc1;
+  const int experts = args.experts_listed ? *args.experts_listed : args.experts;
+  const int per_cluster = kConfig.row_tiles() * kConfig.cluster;
+  const int wides = (args.row_tiles + per_cluster - 1) / per_cluster * kConfig.cluster;
+  EXPECT_EQ(tiles.size(), static_cast<std::size_t>(wides * args.x.blocks * (first ? experts : 1)));
+  std::set<int> handed_over;
+  for (auto& [tile, parts] : tiles) {
+    std::sort(parts.begin(), parts.end(),
+              [](const Part& a, const Part& b) { return a.slot < b.slot; });
+    ASSERT_EQ(parts.front().begin, 0);
+    EXPECT_EQ(parts.back().end, first ? 1 : experts);
+    EXPECT_EQ(parts.front().others, static_cast<int>(parts.size()) - 1);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      EXPECT_EQ(parts[i].finishes, i == 0);
+      EXPECT_EQ(parts[i].slot, parts[0].slot + static_cast<int>(i) * kConfig.cluster);
+      if (i > 0) {
+        EXPECT_EQ(parts[i].begin, parts[i - 1].end);
+        EXPECT_TRUE(handed_over.insert(parts[i].slot).second) << "a slot is used twice";
+      }
+    }
+  }
+}
+
+TEST(DenseSchedule, GivesEveryUnitToOneCta) {
+  const int listed[] = {3, 0, 2, 6}, none[] = {0};
+  for (const int row_tiles : {1, 2, 3, 56})
+    for (const int blocks : {1, 3})
+      for (const int experts : {1, 7, 256})
+        for (const int split : {0, 1, 2, 4})
+          for (const int ctas : {2, 10, 132})
+            for (const int* list : {static_cast<const int*>(nullptr), listed, none}) {
+              if (list && experts < 7) continue;
+              Args args = {};
+              args.row_tiles = row_tiles, args.experts = experts, args.split = split;
+              args.x.blocks = blocks, args.experts_listed = list;
+              SCOPED_TRACE(::testing::Message()
+                           << row_tiles << " row tiles, " << blocks << " blocks, " << experts
+                           << " experts, split " << split << ", " << ctas << " CTAs");
+              expect_whole<with(Phase::fc2, 1)>(args, ctas);
+              expect_whole<with(Phase::fc2, 2)>(args, ctas);
+              args.split = 1;
+              if (list == none) continue;
+              expect_whole<with(Phase::fc1, 1)>(args, ctas);
+              expect_whole<with(Phase::fc1, 2)>(args, ctas);
+            }
 }
 
 /// The reference systems' shape: as many tokens as a tile has, weights once.

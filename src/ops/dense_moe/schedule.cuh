@@ -21,16 +21,26 @@ struct Segment {
   int others;  // parts of the job behind this one; their slots follow, a cluster apart
 };
 
+#ifdef __CUDACC__
+/// Which CTA asks.
+struct ThisCta {
+  __device__ static int ctas() { return static_cast<int>(gridDim.x); }
+  __device__ static int cta() { return static_cast<int>(blockIdx.x); }
+};
+#else
+struct ThisCta;
+#endif
+
 /// Two numbers are kept, so that registers are left; the others are computed where they are needed,
-/// which is rarely.
-template <Config kConfig>
+/// which is rarely. Tests ask on the host, for every CTA.
+template <Config kConfig, class Place = ThisCta>
 struct Schedule {
   const Args& args;
   int next, end;  // FC1 and whole parts: segments; equal shares: units
 
   static constexpr bool kFc1 = kConfig.phase == Phase::fc1;
 
-  __device__ explicit Schedule(const Args& a) : args(a) {
+  SWITCHYARD_BOTH explicit Schedule(const Args& a) : args(a) {
     if (split() > 0) {
       next = worker(), end = jobs() * split();
     } else {
@@ -39,38 +49,40 @@ struct Schedule {
   }
 
   /// How many experts count.
-  __device__ int experts() const {
+  SWITCHYARD_BOTH int experts() const {
     return args.experts_listed ? *args.experts_listed : args.experts;
   }
   /// The expert at a place of the list.
-  __device__ int listed(int place) const {
+  SWITCHYARD_BOTH int listed(int place) const {
     return args.experts_listed ? args.experts_listed[1 + place] : place;
   }
   /// Of a job. With no expert at all jobs are whole, and zeros.
-  __device__ int units() const { return kFc1 ? 1 : experts(); }
-  __device__ int split() const { return units() == 0 ? 1 : args.split; }
+  SWITCHYARD_BOTH int units() const { return kFc1 ? 1 : experts(); }
+  SWITCHYARD_BOTH int split() const { return units() == 0 ? 1 : args.split; }
   /// Of a cluster: tiles of an expert's rows.
-  __device__ int groups() const {
+  SWITCHYARD_BOTH int groups() const {
     constexpr int kTiles = kConfig.row_tiles() * kConfig.cluster;
     return (args.row_tiles + kTiles - 1) / kTiles;
   }
-  __device__ int jobs() const { return groups() * args.x.blocks * (kFc1 ? experts() : 1); }
+  SWITCHYARD_BOTH int jobs() const { return groups() * args.x.blocks * (kFc1 ? experts() : 1); }
 
-  __device__ static int workers() { return static_cast<int>(gridDim.x) / kConfig.cluster; }
-  __device__ static int worker() { return static_cast<int>(blockIdx.x) / kConfig.cluster; }
-  __device__ static int rank() { return static_cast<int>(blockIdx.x) % kConfig.cluster; }
+  SWITCHYARD_BOTH static int workers() { return Place::ctas() / kConfig.cluster; }
+  SWITCHYARD_BOTH static int worker() { return Place::cta() / kConfig.cluster; }
+  SWITCHYARD_BOTH static int rank() { return Place::cta() % kConfig.cluster; }
 
   /// Of equal shares: the first unit of worker `of`, and the worker that has a unit. The first
   /// `longer` have one more than `length`.
-  __device__ int length() const { return jobs() * units() / workers(); }
-  __device__ int longer() const { return jobs() * units() % workers(); }
-  __device__ int first_of(int of) const { return of * length() + min(of, longer()); }
-  __device__ int worker_of(int unit) const {
+  SWITCHYARD_BOTH int length() const { return jobs() * units() / workers(); }
+  SWITCHYARD_BOTH int longer() const { return jobs() * units() % workers(); }
+  SWITCHYARD_BOTH int first_of(int of) const {
+    return of * length() + (of < longer() ? of : longer());
+  }
+  SWITCHYARD_BOTH int worker_of(int unit) const {
     const int cut = longer() * (length() + 1);
     return unit < cut ? unit / (length() + 1) : longer() + (unit - cut) / length();
   }
 
-  __device__ bool take(Segment& s) {
+  SWITCHYARD_BOTH bool take(Segment& s) {
     if (next >= end) return false;
     int job;
     if (split() > 0) {
@@ -82,7 +94,8 @@ struct Schedule {
       next += workers();
     } else {
       job = next / units();
-      s.begin = next % units(), s.end = min(units(), s.begin + end - next);
+      s.begin = next % units();
+      s.end = s.begin + end - next < units() ? s.begin + end - next : units();
       s.slot = worker(), s.others = worker_of((job + 1) * units() - 1) - worker();
       s.finishes = s.begin == 0;
       next += s.end - s.begin;
