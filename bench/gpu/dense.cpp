@@ -220,6 +220,7 @@ class Bench {
                 to_string(tactic).c_str());
     if (!file_.is_open()) return;
     nlohmann::json row;
+    row["bench"] = "dense";
     row["problem"] = fmt::format("dense_{} t{} h{} i{} e{} nvfp4", o_.phase, p.tokens, p.hidden,
                                  p.intermediate, p.experts);
     row["m"] = p.tokens, row["variant"] = to_string(tactic), row["median_us"] = median;

@@ -56,14 +56,16 @@ std::optional<dense_moe::Tactic> find(const dense_moe::GpuProblem& p, std::strin
 }  // namespace
 
 std::optional<Decline> declines(const Problem& problem, Device device) {
-  const auto decline = dense_moe::declines(internal(problem), info(device));
+  const dense_moe::GpuProblem p = internal(problem);
+  const auto decline = dense_moe::declines(p, info(device));
   if (!decline) return std::nullopt;
   return Decline{dense_moe::name(decline->reason), decline->text};
 }
 
 std::vector<std::string> tactics(const Problem& problem, Device device) {
   std::vector<std::string> names;
-  for (const dense_moe::Tactic& tactic : dense_moe::tactics(internal(problem), info(device)))
+  const dense_moe::GpuProblem p = internal(problem);
+  for (const dense_moe::Tactic& tactic : dense_moe::tactics(p, info(device)))
     names.push_back(to_string(tactic));
   return names;
 }

@@ -11,6 +11,8 @@
 #include "moe/gpu_programs.h"
 #include "ops/dense_moe/plan.h"
 #include "ops/dense_moe/schedule.cuh"
+#include "switchyard/dense.h"
+#include "switchyard/error.h"
 
 namespace switchyard::dense_moe {
 namespace {
@@ -128,6 +130,20 @@ TEST(DensePlan, AlphaIsAPowerOfTwoTimesARest) {
   EXPECT_EQ(split_alpha(-0.0F).rest, 1);
   EXPECT_TRUE(std::isnan(split_alpha(NAN).rest));
   EXPECT_TRUE(std::isinf(split_alpha(INFINITY).rest));
+}
+
+TEST(DensePublic, RefusesOtherOutputTypes) {
+  dense::Problem p = {.phase = dense::Phase::fc2,
+                      .tokens = 1,
+                      .experts = 1,
+                      .hidden = 64,
+                      .intermediate = 64,
+                      .out = DType::i32};
+  EXPECT_THROW(dense::Gemm(p, {}), InvalidArgument);
+  EXPECT_THROW(dense::tactics(p), InvalidArgument);
+  EXPECT_THROW(dense::declines(p), InvalidArgument);
+  p.out = DType::bf16;
+  EXPECT_THROW(dense::Gemm(p, {}, Device::cpu()), InvalidArgument);
 }
 
 /// One CTA of a grid that there is not.
