@@ -29,7 +29,8 @@ ALLOWED = {
     "cli": {"public", "cli"},
     "python": {"public", "python"},
     "examples": {"public"},
-    "bench/gpu": {"public", "bench", "cuda", "formats", "jit", "moe"},  # forced variants, graphs
+    # forced variants, graphs, single operations
+    "bench/gpu": {"public", "bench", "base", "cuda", "formats", "jit", "moe", "ops"},
     "bench": {"public", "bench"},
 }
 # Exceptions: one file that may see one folder more.
