@@ -107,7 +107,7 @@ TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
 /// what a segment needs beside its products waits in memory.
 TEST(GpuPrograms, OfEveryDenseTacticCompile) {
   if (jit::nvrtc().declines) GTEST_SKIP() << *jit::nvrtc().declines;
-  std::vector<jit::Program> programs;
+  std::vector<jit::Program> programs = {dense_moe::alpha_program(90)};
   for (const auto out : {dense_moe::Out::fp4, dense_moe::Out::bf16})
     for (const int tokens : {8, 128}) {
       const dense_moe::GpuProblem p = {
