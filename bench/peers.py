@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Times torch._grouped_mm as a whole MoE layer, beside rows that switchyard_gpu_bench has just made.
+"""Times torch._grouped_mm as a whole MoE layer, beside rows that `switchyard bench` has just made.
 
     peers.py ROWS.jsonl [--out OTHER.jsonl]
 
 For every own row of a preset: the same layer, batch and load, from router logits, in a CUDA graph of
-eight layers with another routing each, so that L2 is cold. Appends rows of the same form, with the
+eight layers with another routing each; other memory is read before it, so that L2 is cold and the
+launch of the graph is not part of its time. Appends rows of the same form, with the
 ceilings of the run they are compared with. Needs PyTorch and a GPU.
 """
 
@@ -17,11 +18,12 @@ import torch.nn.functional as F
 
 ROUTINGS = 8
 BF16 = {"device": "cuda", "dtype": torch.bfloat16}
+OTHER_MEMORY = torch.ones(36 << 20, device="cuda")  # 144 MiB
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", help="what switchyard_gpu_bench wrote")
+    parser.add_argument("rows", help="what `switchyard bench --out` wrote")
     parser.add_argument("--out", help="file to append to; the same one by default")
     parser.add_argument("--samples", type=int, default=30)
     return parser.parse_args()
@@ -102,7 +104,7 @@ class Layer:
 
 
 def random_logits(layer, tokens, load, turn):
-    """The loads of switchyard_gpu_bench."""
+    """The loads of `switchyard bench`."""
     logits = torch.randn(tokens, layer.experts, device="cuda")
     rank = (torch.arange(layer.experts, device="cuda") - turn * layer.k) % layer.experts
     if load == "zipf":
@@ -138,6 +140,7 @@ def measure(layer, own, samples):
     times = []
     for _ in range(samples + 2):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        OTHER_MEMORY.sum()
         start.record()
         graph.replay()
         end.record()

@@ -6,12 +6,14 @@
 Prints one JSON line for every batch size, in microseconds, medians of calls:
 
     torch_op_us   torch.ops.switchyard.moe: output and workspace from PyTorch's allocator
+    torch_out_us  torch.ops.switchyard.moe_out: workspace from PyTorch's allocator
     raw_us        plan(...) with the caller's out, workspace and stream
     launch_us     the part of raw_us that the CUDA driver takes to launch the kernels: by how much
                   raw_us is longer than the same call with no tokens, which launches none
 
-`torch_op_host_us` and `raw_host_us` are without launch_us, which a caller in C++ pays as well. Needs
-torch, a GPU and the switchyard package. `--device cpu` times a tiny layer instead, to try it out.
+`torch_op_host_us`, `torch_out_host_us` and `raw_host_us` are without launch_us, which a caller in C++
+pays as well. Needs torch, a GPU and the switchyard package. `--device cpu` times a tiny layer
+instead, to try it out.
 """
 
 import argparse
@@ -25,7 +27,7 @@ import torch
 
 import switchyard.torch
 
-CALLS, QUEUED = 400, 10
+CALLS, WARM_UP, QUEUED = 400, 400, 10
 
 
 def arguments():
@@ -54,13 +56,13 @@ def random_layer(preset, device):
 
 def median_us(call, synchronize):
     took = []
-    for index in range(CALLS + QUEUED):
+    for index in range(WARM_UP + CALLS):
         if index % QUEUED == 0:
             synchronize()
         start = time.perf_counter_ns()
         call()
         took.append(time.perf_counter_ns() - start)
-    return statistics.median(took[QUEUED:]) / 1000
+    return statistics.median(took[WARM_UP:]) / 1000
 
 
 def measure(layer, tokens, device):
@@ -77,10 +79,11 @@ def measure(layer, tokens, device):
     ids = logits.topk(config.top_k).indices.int()
     weights = torch.rand(tokens, config.top_k, device=device)
     none, no_logits, no_out = x[:0], logits[:0], out[:0]
-    op = torch.ops.switchyard.moe
+    op, op_out = torch.ops.switchyard.moe, torch.ops.switchyard.moe_out
     calls = {
         "torch_op_us": lambda: op(number, x, logits, None, None, None),
         "torch_op_given_us": lambda: op(number, x, None, ids, weights, None),
+        "torch_out_us": lambda: op_out(number, x, logits, None, None, None, out),
         "raw_us": lambda: plan(x, router_logits=logits, out=out, **buffers),
         "no_launch_us": lambda: plan(none, router_logits=no_logits, out=no_out, **buffers),
     }
@@ -90,6 +93,7 @@ def measure(layer, tokens, device):
     return row | {
         "launch_us": launch,
         "torch_op_host_us": row["torch_op_us"] - launch,
+        "torch_out_host_us": row["torch_out_us"] - launch,
         "raw_host_us": row["raw_us"] - launch,
     }
 

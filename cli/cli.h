@@ -14,6 +14,8 @@ void add_check(CLI::App& app, int& exit_code);
 void add_quantize(CLI::App& app, int& exit_code);
 void add_explain(CLI::App& app, int& exit_code);
 void add_cache(CLI::App& app, int& exit_code);
+void add_tune(CLI::App& app, int& exit_code);
+void add_bench(CLI::App& app, int& exit_code);
 void add_report(CLI::App& app, int& exit_code);
 
 }  // namespace switchyard::cli

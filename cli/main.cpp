@@ -46,6 +46,8 @@ int main(int argc, char** argv) {
   cli::add_quantize(app, exit_code);
   cli::add_explain(app, exit_code);
   cli::add_cache(app, exit_code);
+  cli::add_tune(app, exit_code);
+  cli::add_bench(app, exit_code);
   cli::add_report(app, exit_code);
   try {
     app.parse(argc, argv);

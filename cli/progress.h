@@ -12,7 +12,7 @@ namespace switchyard::cli {
 /// wiped when the work is done or fails.
 class ProgressLine {
  public:
-  enum class Unit { bytes, kernels };
+  enum class Unit { bytes, kernels, samples };
   explicit ProgressLine(std::string what, Unit unit = Unit::bytes);
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
@@ -21,9 +21,13 @@ class ProgressLine {
   /// The callback for the library; this object must outlive it.
   Progress callback();
 
- private:
-  void show(std::int64_t done, std::int64_t total);
+  /// What the callback does; with the time left, if it is known.
+  void show(std::int64_t done, std::int64_t total, double seconds_left = 0);
 
+  /// Makes room for another line.
+  void wipe();
+
+ private:
   using Clock = std::chrono::steady_clock;
   std::string what_;
   Unit unit_;

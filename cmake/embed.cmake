@@ -3,7 +3,8 @@
 function(switchyard_embed target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "ROOT;FUNCTION" "SOURCES")
   list(TRANSFORM arg_SOURCES PREPEND ${arg_ROOT}/ OUTPUT_VARIABLE paths)
-  set(out ${CMAKE_CURRENT_BINARY_DIR}/${target}_embedded_sources.cpp)
+  string(MAKE_C_IDENTIFIER ${arg_FUNCTION} name)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/${target}_${name}.cpp)
   set(script ${PROJECT_SOURCE_DIR}/cmake/embed_sources.cmake)
   add_custom_command(
     OUTPUT ${out}

@@ -155,6 +155,21 @@ int switchyard_route(const SwitchyardConfig* config, const SwitchyardTensor* log
                      const SwitchyardTensor* correction_bias, const SwitchyardTensor* expert_ids,
                      const SwitchyardTensor* expert_weights);
 
+/* ops.h, for engines that send tokens to their experts themselves; host arrays. Slots of [T, K] ids
+ * in the order of experts: offsets [E + 1] i64, rows [T K] i32 = token * K + slot, -1 behind them.
+ */
+int switchyard_group_by_expert(const SwitchyardTensor* expert_ids, const SwitchyardTensor* offsets,
+                               const SwitchyardTensor* rows);
+/* out [R, n] = x's rows times their expert's matrix, plus its bias; then the config's activation,
+ * unless it is NULL. Row r reads x's row rows[r] / top_k, or r where rows is NULL. */
+int switchyard_grouped_gemm(const SwitchyardWeights* weights, const char* matrix,
+                            const SwitchyardConfig* activation, int top_k,
+                            const SwitchyardTensor* x, const SwitchyardTensor* offsets,
+                            const SwitchyardTensor* rows, const SwitchyardTensor* out);
+/* out [T, H] = the sum over a token's slots of expert_weights [T, K] f32 * expert_out [R, H]. */
+int switchyard_finalize(const SwitchyardTensor* expert_out, const SwitchyardTensor* rows,
+                        const SwitchyardTensor* expert_weights, const SwitchyardTensor* out);
+
 /* problem.h: a random case of a problem line, compared with the definition. */
 typedef struct SwitchyardCheckReport {
   double error_ratio, max_abs_error, zeros; /* error_ratio: at most 2 passes */
@@ -162,6 +177,10 @@ typedef struct SwitchyardCheckReport {
 } SwitchyardCheckReport;
 int switchyard_check(const char* line, uint64_t seed, const char* device,
                      SwitchyardCheckReport* report);
+/* tuner.h: measures which variants serve these layers best (problem lines, one a line), in this
+ * process, and adds picks to `file`, or where plans look if it is NULL. tuned: how many, or NULL.
+ */
+int switchyard_tune(const char* lines, const char* file, int device, int* tuned);
 /* The problem line of a preset, and all names, one a line. */
 int switchyard_preset(const char* name, int tokens, char** line);
 int switchyard_preset_names(char** names);

@@ -12,6 +12,7 @@
 #include "switchyard/ops.h"
 #include "switchyard/problem.h"
 #include "switchyard/tensor.h"
+#include "switchyard/tuner.h"
 #include "switchyard/weights.h"
 
 #define SWITCHYARD_VERSION_MAJOR 0

@@ -9,31 +9,33 @@ namespace nb = nanobind;
 namespace switchyard::python {
 namespace {
 
-[[noreturn]] void raise(const char* type, const char* text) {
-  const nb::object exception = nb::module_::import_("switchyard._errors").attr(type);
-  PyErr_SetString(exception.ptr(), text);
-  throw nb::python_error();
+const char* exception_of(int status) {
+  switch (status) {
+    case SWITCHYARD_INVALID_ARGUMENT:
+      return "InvalidArgument";
+    case SWITCHYARD_UNSUPPORTED:
+      return "Unsupported";
+    case SWITCHYARD_DEVICE_ERROR:
+      return "DeviceError";
+    default:
+      return "Error";
+  }
 }
 
 }  // namespace
 
+void raise(int status, const std::string& text) {
+  const nb::object type = nb::module_::import_("switchyard._errors").attr(exception_of(status));
+  PyErr_SetString(type.ptr(), text.c_str());
+  throw nb::python_error();
+}
+
 void check(int status) {
-  switch (status) {
-    case SWITCHYARD_OK:
-      return;
-    case SWITCHYARD_INVALID_ARGUMENT:
-      raise("InvalidArgument", switchyard_last_error());
-    case SWITCHYARD_UNSUPPORTED:
-      raise("Unsupported", switchyard_last_error());
-    case SWITCHYARD_DEVICE_ERROR:
-      raise("DeviceError", switchyard_last_error());
-    default:
-      raise("Error", switchyard_last_error());
-  }
+  if (status != SWITCHYARD_OK) raise(status, switchyard_last_error());
 }
 
 void raise_invalid(const std::string& text) {
-  raise("InvalidArgument", text.c_str());
+  raise(SWITCHYARD_INVALID_ARGUMENT, text);
 }
 
 }  // namespace switchyard::python

@@ -2,6 +2,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <utility>
@@ -29,8 +30,20 @@ class Handle {
 using Config = Handle<SwitchyardConfig, switchyard_config_destroy>;
 using Weights = Handle<SwitchyardWeights, switchyard_weights_destroy>;
 using Checkpoint = Handle<SwitchyardCheckpoint, switchyard_checkpoint_destroy>;
-using Layer = Handle<SwitchyardLayer, switchyard_layer_destroy>;
-using Plan = Handle<SwitchyardPlan, switchyard_plan_destroy>;
+struct Layer {
+  Handle<SwitchyardLayer, switchyard_layer_destroy> handle;
+  bool on_gpu = false;
+};
+
+/// Shared with calls that run without Python. Empty by default.
+struct Plan {
+  std::shared_ptr<SwitchyardPlan> handle;
+  int max_tokens = 0;
+  std::size_t workspace_bytes = 0;
+  bool on_gpu = false;
+
+  const SwitchyardPlan* get() const noexcept { return handle.get(); }
+};
 
 /// The text that a function of the C API returns.
 template <class Function, class... Args>

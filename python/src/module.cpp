@@ -12,6 +12,7 @@
 
 #include "python/src/arrays.h"
 #include "python/src/handles.h"
+#include "python/src/operators.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -213,6 +214,39 @@ void bind_functions(nb::module_& m) {
       },
       "config"_a, "logits"_a, "correction_bias"_a.none(), "expert_ids"_a, "expert_weights"_a);
   m.def(
+      "group_by_expert",
+      [](nb::object expert_ids, nb::object offsets, nb::object rows) {
+        const Array ids(expert_ids, "expert_ids"), starts(offsets, "offsets", Access::write),
+            slots(rows, "rows", Access::write);
+        check(switchyard_group_by_expert(ids.get(), starts.get(), slots.get()));
+      },
+      "expert_ids"_a, "offsets"_a, "rows"_a);
+  m.def(
+      "grouped_gemm",
+      [](const Weights& weights, const std::string& matrix, const Config* activation, int top_k,
+         nb::object x, nb::object offsets, nb::object rows, nb::object out) {
+        const Array from(x, "x"), starts(offsets, "offsets"), slots(rows, "rows"),
+            to(out, "out", Access::write);
+        int status = SWITCHYARD_OK;
+        {
+          const nb::gil_scoped_release release;
+          status = switchyard_grouped_gemm(weights.get(), matrix.c_str(),
+                                           activation == nullptr ? nullptr : activation->get(),
+                                           top_k, from.get(), starts.get(), slots.get(), to.get());
+        }
+        check(status);
+      },
+      "weights"_a, "matrix"_a, "activation"_a.none(), "top_k"_a, "x"_a, "offsets"_a,
+      "rows"_a.none(), "out"_a);
+  m.def(
+      "finalize",
+      [](nb::object expert_out, nb::object rows, nb::object expert_weights, nb::object out) {
+        const Array from(expert_out, "expert_out"), slots(rows, "rows"),
+            weights(expert_weights, "expert_weights"), to(out, "out", Access::write);
+        check(switchyard_finalize(from.get(), slots.get(), weights.get(), to.get()));
+      },
+      "expert_out"_a, "rows"_a, "expert_weights"_a, "out"_a);
+  m.def(
       "check",
       [](const std::string& line, std::uint64_t seed, const std::string& device) {
         SwitchyardCheckReport report;
@@ -227,6 +261,18 @@ void bind_functions(nb::module_& m) {
                               report.routing_exact != 0, report.passed != 0);
       },
       "line"_a, "seed"_a, "device"_a);
+  m.def(
+      "tune",
+      [](const std::string& lines, const std::optional<std::string>& file, int device) {
+        int tuned = 0, status = SWITCHYARD_OK;
+        {
+          const nb::gil_scoped_release release;
+          status = switchyard_tune(lines.c_str(), file ? file->c_str() : nullptr, device, &tuned);
+        }
+        check(status);
+        return tuned;
+      },
+      "lines"_a, "file"_a.none(), "device"_a);
   m.def(
       "preset",
       [](const std::string& name, int tokens) {
@@ -244,5 +290,6 @@ NB_MODULE(_core, m) {
   bind_weights(m);
   bind_checkpoint(m);
   switchyard::python::bind_plans(m);
+  switchyard::python::bind_operators(m);
   bind_functions(m);
 }

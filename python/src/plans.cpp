@@ -43,7 +43,9 @@ class Call {
   void* complete(std::size_t workspace_bytes) {
     const Array& tokens = arrays_[0];
     if (tokens.exchange() == nullptr)
-      raise_invalid("[python] tokens: expected a torch.Tensor where no stream is given.");
+      raise_invalid(
+          "[python] tokens: expected a torch.Tensor of PyTorch 2.10 or later where no stream is "
+          "given.");
     if (arrays_[kWorkspace].get() == nullptr) {
       workspace_ = allocate(*tokens.exchange(), *tokens.get(), workspace_bytes);
       call_.workspace = &workspace_->tensor;
@@ -77,11 +79,17 @@ class Call {
   SwitchyardCall call_ = {};
 };
 
-std::size_t workspace_bytes(const Plan& plan) {
-  int tokens = 0;
-  std::size_t bytes = 0;
-  check(switchyard_plan_info(plan.get(), &tokens, &bytes));
-  return bytes;
+Plan make_plan(const Layer& layer, int max_tokens) {
+  SwitchyardPlan* made = nullptr;
+  int status = SWITCHYARD_OK;
+  {
+    const nb::gil_scoped_release release;
+    status = switchyard_plan_create(layer.handle.get(), max_tokens, &made);
+  }
+  check(status);
+  Plan plan{.handle = {made, switchyard_plan_destroy}, .on_gpu = layer.on_gpu};
+  check(switchyard_plan_info(made, &plan.max_tokens, &plan.workspace_bytes));
+  return plan;
 }
 
 void bind_layer(nb::module_& m) {
@@ -91,41 +99,24 @@ void bind_layer(nb::module_& m) {
           [](Layer* self, const Config& config, Weights& weights, const std::string& device,
              int threads) {
             Layer made;
+            made.on_gpu = device != "cpu";
             int status = SWITCHYARD_OK;
             {
               const nb::gil_scoped_release release;
               status = switchyard_layer_create(config.get(), weights.get(), device.c_str(), threads,
-                                               made.put());
+                                               made.handle.put());
             }
             check(status);
             new (self) Layer(std::move(made));
           },
           "config"_a, "weights"_a, "device"_a, "threads"_a)
-      .def(
-          "plan",
-          [](const Layer& self, int max_tokens) {
-            Plan made;
-            int status = SWITCHYARD_OK;
-            {
-              const nb::gil_scoped_release release;
-              status = switchyard_plan_create(self.get(), max_tokens, made.put());
-            }
-            check(status);
-            return made;
-          },
-          "max_tokens"_a);
+      .def("plan", &make_plan, "max_tokens"_a);
 }
 
 void bind_plan(nb::module_& m) {
   nb::class_<Plan>(m, "Plan")
-      .def_prop_ro("max_tokens",
-                   [](const Plan& self) {
-                     int tokens = 0;
-                     std::size_t bytes = 0;
-                     check(switchyard_plan_info(self.get(), &tokens, &bytes));
-                     return tokens;
-                   })
-      .def_prop_ro("workspace_bytes", &workspace_bytes)
+      .def_ro("max_tokens", &Plan::max_tokens)
+      .def_ro("workspace_bytes", &Plan::workspace_bytes)
       .def("explain", [](const Plan& self) { return text_of(switchyard_plan_explain, self.get()); })
       .def("run",
            [](const Plan& self, const nb::args& arrays) {
@@ -143,7 +134,7 @@ void bind_plan(nb::module_& m) {
            [](const Plan& self, std::optional<std::uintptr_t> stream, const nb::args& arrays) {
              Call call(arrays);
              void* const on =
-                 stream ? reinterpret_cast<void*>(*stream) : call.complete(workspace_bytes(self));
+                 stream ? reinterpret_cast<void*>(*stream) : call.complete(self.workspace_bytes);
              check(switchyard_plan_enqueue(self.get(), call.get(), on));
            });
 }

@@ -8,15 +8,14 @@ published, on a CPU or a GPU.
 `switchyard.torch` has operators for PyTorch, `switchyard.transformers` experts for transformers.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-
 from . import _core
-from ._arrays import Array
 from ._errors import DeviceError, Error, InvalidArgument, Unsupported
 from ._experts import Checkpoint, CheckpointLayer, Experts
 from ._layer import MoELayer, Plan, make_config
+from ._ops import finalize, group_by_expert, grouped_gemm, route
 
 __all__ = [
     "CheckReport",
@@ -30,10 +29,14 @@ __all__ = [
     "Plan",
     "Unsupported",
     "check",
+    "finalize",
+    "group_by_expert",
+    "grouped_gemm",
     "make_config",
     "preset",
     "preset_names",
     "route",
+    "tune",
 ]  # fmt: skip
 __version__ = _core.version()
 
@@ -55,6 +58,14 @@ def check(problem: str, seed: int = 0, device: str = "cpu") -> CheckReport:
     return CheckReport(*_core.check(problem, seed, device))
 
 
+def tune(problems: str | Iterable[str], file: str | None = None, device: int = 0) -> int:
+    """Measures which variants serve these layers (problem lines) best on a GPU, and keeps the picks in
+    `file`, or where plans look for them. Returns how many were measured; `switchyard tune` on the
+    command line does it in a process that a crash does not end."""
+    lines = [problems] if isinstance(problems, str) else problems
+    return _core.tune("\n".join(lines), file, device)
+
+
 def preset(name: str, tokens: int) -> str:
     """The problem line of a published model's layer ("qwen3-30b-a3b")."""
     return _core.preset(name, tokens)
@@ -62,13 +73,3 @@ def preset(name: str, tokens: int) -> str:
 
 def preset_names() -> list[str]:
     return _core.preset_names().split()
-
-
-def route(
-    logits: Array, config: _core.Config, *, correction_bias: Array | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(expert_ids [T, K] i32, expert_weights [T, K] f32) of logits [T, E] in host memory."""
-    slots = (logits.shape[0], config.top_k)
-    ids, weights = np.empty(slots, np.int32), np.empty(slots, np.float32)
-    _core.route(config, logits, correction_bias, ids, weights)
-    return ids, weights

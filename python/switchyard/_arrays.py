@@ -88,7 +88,7 @@ def empty_like(x: Array, shape: tuple[int, ...], dtype: str | None = None) -> Ar
     return np.empty(shape, dtype or getattr(x, "dtype", None))
 
 
-def returned(x: Array, out: np.ndarray) -> Array:
+def returned(x: Array, out: Array) -> Array:
     """`out`, made by `empty_like(x)`, as an array of x's framework, where x lies."""
     return sys.modules["jax"].device_put(out, x.sharding) if is_jax(x) else out
 

@@ -214,6 +214,7 @@ class Experts:
 
     def shape(self, matrix: str = "experts.gate_up") -> tuple[int, int, int]:
         """(E, out, in) of a matrix, named as in `format`; zeros if there is none."""
+        self.format(matrix)  # refuses other names
         found = self._core.get(f"{matrix}.elements")
         if found is None:
             return 0, 0, 0

@@ -183,7 +183,7 @@ class MoELayer:
     config:   from `make_config`; by default the checkpoint's, with options that are given
               (act="bf16"), or for arrays one of `top_k` and the other arguments of `make_config`,
               with their sizes
-    device:   "cpu", "cuda" or "cuda:N"
+    device:   "cpu", "cuda" or "cuda:N", or a torch.device
     threads:  CPU only; 0 is one per core that this process may use
     """
 
@@ -192,7 +192,7 @@ class MoELayer:
         experts: Experts,
         config: _core.Config | None = None,
         *,
-        device: str = "cpu",
+        device: Any = "cpu",
         threads: int = 0,
         **options: Any,
     ) -> None:
@@ -204,10 +204,10 @@ class MoELayer:
                 "config with them."
             )
         self.config = config
-        self.device = device
-        self._gpu = device != "cpu"
+        self.device = str(device)
+        self._gpu = self.device != "cpu"
         self._torch_number = 0  # of switchyard.torch.register
-        self._core = _core.Layer(config, experts._core, device, threads)
+        self._core = _core.Layer(config, experts._core, self.device, threads)
         self._plans: list[Plan] = []  # the smallest first
         self._planning = threading.Lock()
 
@@ -244,7 +244,13 @@ class MoELayer:
             plan = Plan(self._core.plan(max_tokens), self.config, self._gpu)
             # Replaced, not changed: calls in other threads read it without the lock.
             self._plans = sorted([*self._plans, plan], key=lambda plan: plan.max_tokens)
+            self._share_plans()
             return plan
+
+    def _share_plans(self) -> None:
+        """Gives the plans there are to the operators for PyTorch; under the lock."""
+        if self._torch_number:
+            _core.set_plans(self._torch_number, [plan._core for plan in self._plans])
 
     def plan_for(self, tokens: int) -> Plan:
         """The smallest plan there is for `tokens`; a new one, for the next power of two, if there

@@ -15,84 +15,67 @@ import weakref
 
 import torch
 
+from . import _core
 from ._errors import InvalidArgument, Unsupported
 from ._layer import MoELayer
 
-_layers: dict[int, weakref.ref[MoELayer]] = {}  # read faster than a WeakValueDictionary
+_layers: weakref.WeakValueDictionary[int, MoELayer] = weakref.WeakValueDictionary()
 _numbers = itertools.count(1)
 
 
 def register(layer: MoELayer) -> int:
     """The number of `layer` for the operators. It ends with the layer."""
+    if not isinstance(layer, MoELayer):
+        raise InvalidArgument(
+            f"[torch] layer: expected a MoELayer, got {type(layer).__name__}. Make one of it."
+        )
     if layer._torch_number == 0:
-        number = layer._torch_number = next(_numbers)
-        _layers[number] = weakref.ref(layer)
-        weakref.finalize(layer, _layers.pop, number)
+        with layer._planning:
+            if layer._torch_number == 0:
+                number = next(_numbers)
+                _layers[number] = layer
+                weakref.finalize(layer, _core.erase_plans, number)
+                layer._torch_number = number
+                layer._share_plans()
     return layer._torch_number
 
 
-def _layer(number: int) -> MoELayer:
-    reference = _layers.get(number)
-    layer = reference() if reference is not None else None
+def _make_plan(number: int, tokens: int) -> None:
+    layer = _layers.get(number)
     if layer is None:
         raise InvalidArgument(
             f"[torch] layer: expected the number of a layer that lives, got {number}. Keep the "
             "MoELayer."
         )
-    return layer
+    layer.plan_for(tokens)
 
 
 _ARRAYS = (
     "int layer, Tensor x, Tensor? router_logits, Tensor? expert_ids, Tensor? expert_weights, "
     "Tensor? input_ids"
 )
+_EXACT = (torch.Tag.needs_exact_strides,)
 _library = torch.library.Library("switchyard", "DEF")
-_library.define(f"moe({_ARRAYS}) -> Tensor", tags=(torch.Tag.needs_exact_strides,))
-_library.define(f"moe_out({_ARRAYS}, Tensor(a!) out) -> ()", tags=(torch.Tag.needs_exact_strides,))
+_library.define(f"moe({_ARRAYS}) -> Tensor", tags=_EXACT)
+_library.define(f"moe_out({_ARRAYS}, Tensor(a!) out) -> ()", tags=_EXACT)
+_library.define(f"_moe_recorded({_ARRAYS}) -> Tensor", tags=_EXACT)
+_core.implement_operators(_make_plan)
 
 
-def _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out) -> None:
-    layer = _layer(layer)
-    # In line: calls of Python functions show in an operator's time.
-    if not x.is_contiguous():
-        x = x.contiguous()
-    if router_logits is not None and not router_logits.is_contiguous():
-        router_logits = router_logits.contiguous()
-    if expert_ids is not None and not (
-        expert_ids.dtype is torch.int32 and expert_ids.is_contiguous()
-    ):
-        expert_ids = expert_ids.to(torch.int32).contiguous()
-    if expert_weights is not None and not (
-        expert_weights.dtype is torch.float32 and expert_weights.is_contiguous()
-    ):
-        expert_weights = expert_weights.to(torch.float32).contiguous()
-    if input_ids is not None:
-        input_ids = input_ids.contiguous()
-    shape = x.shape
-    if layer._gpu and x.is_cuda and len(shape) == 2:  # Plan.__call__, without its questions
-        layer.plan_for(shape[0])._core.enqueue(
-            None, x, router_logits, expert_ids, expert_weights, input_ids, out, None, None, None,
-            None, None,
-        )  # fmt: skip
-        return
-    layer(
-        x, router_logits=router_logits, expert_ids=expert_ids, expert_weights=expert_weights,
-        input_ids=input_ids, out=out,
-    )  # fmt: skip
+def _moe_recorded(layer, *arrays) -> torch.Tensor:
+    """moe, where PyTorch records what gradients need; called by it."""
+    try:
+        if _wants_gradient(arrays):
+            return _NoGradient.apply(layer, *arrays)
+        with torch.no_grad():
+            return torch.ops.switchyard.moe(layer, *arrays)
+    except BaseException as error:
+        _core.keep_error(error)
+        return torch.empty(0)
 
 
 def _wants_gradient(arrays) -> bool:
     return torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arrays)
-
-
-def _moe(layer, x, router_logits, expert_ids, expert_weights, input_ids) -> torch.Tensor:
-    if torch.is_grad_enabled():
-        arrays = (x, router_logits, expert_ids, expert_weights, input_ids)
-        if _wants_gradient(arrays):
-            return _NoGradient.apply(layer, *arrays)
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    _moe_out(layer, x, router_logits, expert_ids, expert_weights, input_ids, out)
-    return out
 
 
 _NO_GRADIENT = (
@@ -106,17 +89,17 @@ class _NoGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *arguments):
-        return _moe(*arguments)
+        return torch.ops.switchyard.moe(*arguments)
 
     @staticmethod
     def backward(ctx, *gradients):
         raise Unsupported(f"[torch] backward: {_NO_GRADIENT}")
 
 
-_library.impl("moe", _moe, "CompositeExplicitAutograd")
-_library.impl("moe_out", _moe_out, "CompositeExplicitAutograd")
-# Not register_autograd: its Python costs every call more than the rest of ours.
-_library.impl("moe", torch.library.fallthrough_kernel, "Autograd")
+_library.impl("_moe_recorded", _moe_recorded, "CompositeExplicitAutograd")
+# Not register_autograd: its Python would cost every call more than the rest of ours.
+for _name in ("moe", "_moe_recorded"):
+    _library.impl(_name, torch.library.fallthrough_kernel, "Autograd")
 
 
 @torch.library.register_fake("switchyard::moe", lib=_library)

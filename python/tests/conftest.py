@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,3 +33,13 @@ def case():
         x=uniform(tokens, hidden, scale=1),
         logits=uniform(tokens, experts, scale=3),
     )
+
+
+def start_jax():
+    """The module jax, started: that makes its last GPU the thread's current one, for PyTorch too."""
+    jax = pytest.importorskip("jax")
+    jax.devices()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.set_device(0)
+    return jax

@@ -44,6 +44,16 @@ def test_command_line():
     assert "nvfp4" in run("-m", "switchyard", "inspect", FIXTURES / "qwen3_moe_ct_nvfp4")
 
 
+def test_the_package_is_small_has_types_and_nothing_of_cuda():
+    package = Path(__import__("switchyard").__file__).parent
+    if not (package / "bin").exists():
+        pytest.skip("not an installed package")
+    files = [f for f in package.rglob("*") if f.is_file() and f.suffix != ".pyc"]
+    assert sum(f.stat().st_size for f in files) < 10 << 20
+    assert {"py.typed", "_core.pyi"} <= {f.name for f in files}
+    assert not [f for f in files if "cuda" in f.name or "nvrtc" in f.name]
+
+
 def test_no_torch_is_needed():
     run(
         "-c",

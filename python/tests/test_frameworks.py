@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import start_jax
 from switchyard import Experts, InvalidArgument, MoELayer
 
 
@@ -13,7 +14,7 @@ def layer(case):
 @pytest.fixture
 def jnp():
     """jax.numpy on a CPU, JAX's default or not."""
-    jax = pytest.importorskip("jax")
+    jax = start_jax()
     with jax.default_device(jax.devices("cpu")[0]):
         yield jax.numpy
 

@@ -8,7 +8,9 @@ from switchyard import Experts, InvalidArgument, MoELayer, Unsupported
 torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)
+import switchyard.torch
 import torch_definition
+from conftest import start_jax
 from gpu import E, GpuCase, H, I, K, close, random
 
 FORMATS = ["bf16", "fp16", "nvfp4", "mxfp4"]
@@ -214,7 +216,14 @@ def test_two_devices():
     second = MoELayer(Experts.from_arrays(*weights), top_k=K, device="cuda:1")
     x, logits = first.batch(20)
     want = first.layer(x, router_logits=logits)
-    assert torch.equal(second(x.to("cuda:1"), router_logits=logits.to("cuda:1")).to("cuda:0"), want)
+    there = x.to("cuda:1"), logits.to("cuda:1")
+    assert torch.cuda.current_device() == 0
+    assert torch.equal(second(there[0], router_logits=there[1]).to("cuda:0"), want)
+    number = switchyard.torch.register(second)
+    out = torch.ops.switchyard.moe(number, *there, None, None, None)
+    assert out.device == there[0].device and torch.equal(out.to("cuda:0"), want)
+    with refused("tokens: expected an array on cuda:1, got one on cuda:0"):
+        torch.ops.switchyard.moe(number, x, logits, None, None, None)
     with refused("tokens: expected an array on cuda:1, got one on cuda:0"):
         second(x, router_logits=logits)
 
@@ -232,13 +241,21 @@ def test_cupy():
         assert np.array_equal(cupy.asnumpy(out), want.cpu().numpy())
     with refused("tokens: expected a contiguous"):
         case.layer(cupy.asarray(x)[:, ::2], router_logits=cupy.asarray(logits))
+    weights = [cupy.asarray(w.half()) for w in case.weights]
+    layer = MoELayer(
+        Experts.from_arrays(*weights, format="fp16"), top_k=K, act="fp16", device="cuda"
+    )
+    assert torch.equal(layer(x, router_logits=logits), want)
 
 
-def test_jax_is_refused(case):
+def test_jax_gives_weights_and_no_tokens(case):
     """Its arrays belong to streams that nobody else can wait for."""
-    jax = pytest.importorskip("jax")
+    jax = start_jax()
     if jax.default_backend() != "gpu":
         pytest.skip("JAX has no GPU here")
     x, logits = case.batch(5)
+    weights = [jax.dlpack.from_dlpack(w.bfloat16()) for w in case.weights]  # a layer copies them
+    layer = MoELayer(Experts.from_arrays(*weights), top_k=K, device="cuda")
+    assert torch.equal(layer(x, router_logits=logits), case.layer(x, router_logits=logits))
     with refused("tokens: expected an array in host memory"):
         case.layer(jax.dlpack.from_dlpack(x), router_logits=jax.dlpack.from_dlpack(logits))

@@ -271,3 +271,9 @@ def test_check_and_presets():
     assert report.passed and report.error_ratio <= 2
     assert "gpt-oss-20b" in switchyard.preset_names()
     assert switchyard.preset("mixtral-8x7b", 4).startswith("moe t4 h4096 i14336 e8 k2")
+
+
+def test_tuning_reads_problem_lines_first():
+    for problems in ("moe t8 h64 i32 e4 k2 swigloo", ["moe t8 h64 i32 e4 k2", "moe t8 h64 swigloo"]):
+        with pytest.raises(switchyard.InvalidArgument, match="swiglu"):
+            switchyard.tune(problems)

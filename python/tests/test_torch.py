@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -62,12 +63,26 @@ def test_strided_inputs_and_other_integers(layer, case, batch):
     torch.testing.assert_close(moe(layer, x, expert_ids=ids, expert_weights=weights), want)
 
 
-def test_mistakes(layer, batch):
-    x, logits = batch
+@pytest.mark.parametrize("recorded", [True, False])
+def test_mistakes(layer, batch, recorded):
+    """Where PyTorch records gradients, the call takes another way to the same sentence."""
+    with torch.set_grad_enabled(recorded):
+        mistakes(layer, *batch)
+
+
+def mistakes(layer, x, logits):
     with pytest.raises(InvalidArgument, match=r"tokens: expected \[T, H\] with H = 128"):
         moe(layer, x[:, :64], router_logits=logits)
+    with pytest.raises(InvalidArgument, match=r"tokens: expected \[T, H\].*got \[128\]"):
+        moe(layer, x[0], router_logits=logits)
+    with pytest.raises(InvalidArgument, match="tokens: expected f32, bf16 or f16, got f64"):
+        moe(layer, x.double(), router_logits=logits)
+    with pytest.raises(InvalidArgument, match="router_logits: expected logits, or expert_ids"):
+        moe(layer, x)
     with pytest.raises(InvalidArgument, match="router_logits"):
         moe(layer, x, router_logits=logits[:3])
+    with pytest.raises(NotImplementedError, match="SparseCPU"):
+        moe(layer, x.to_sparse(), router_logits=logits)
     number = switchyard.torch.register(layer)
     with pytest.raises(InvalidArgument, match="out: expected a contiguous"):
         torch.ops.switchyard.moe_out(number, x, logits, None, None, None, torch.empty(128, 5).t())
@@ -76,6 +91,40 @@ def test_mistakes(layer, batch):
         InvalidArgument, match="layer: expected the number of a layer that lives, got 0"
     ):
         torch.ops.switchyard.moe(0, x, logits, None, None, None)
+
+
+def test_operators_use_the_plan_that_fits_best(case, batch):
+    x, logits = batch
+    layer = MoELayer(Experts.quantize(case.gate_up, case.down, "nvfp4"), top_k=2, threads=1)
+    want = moe(layer, x, router_logits=logits)  # made for 8 tokens, the next power of two
+    assert [plan.max_tokens for plan in layer._plans] == [8]
+    layer.plan(5)
+    layer.plan(100)
+    with torch.inference_mode():
+        assert torch.equal(moe(layer, x, router_logits=logits), want)
+        assert moe(layer, x.repeat(10, 1), router_logits=logits.repeat(10, 1)).shape == (50, 128)
+    assert [plan.max_tokens for plan in layer._plans] == [5, 8, 100]
+
+
+def test_threads_call_at_once(layer, batch):
+    x, logits = batch
+    want = moe(layer, x, router_logits=logits)
+
+    @torch.inference_mode()
+    def calls(_):
+        return all(torch.equal(moe(layer, x, router_logits=logits), want) for _ in range(50))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(calls, range(8)))
+
+
+def test_layers_of_pytorchs_devices_and_of_nothing(case):
+    experts = Experts.quantize(case.gate_up, case.down, "nvfp4")
+    with pytest.raises(InvalidArgument, match="layer: expected a MoELayer, got Experts"):
+        switchyard.torch.MoE(experts)
+    with pytest.raises(InvalidArgument, match="expected cpu, cuda or cuda:N, got 'meta'"):
+        MoELayer(experts, top_k=2, device=torch.device("meta"))
+    assert MoELayer(experts, top_k=2, device=torch.device("cpu")).device == "cpu"
 
 
 def test_a_number_ends_with_its_layer(case, batch):

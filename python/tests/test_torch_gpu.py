@@ -1,14 +1,15 @@
 """The PyTorch operators and the module, on a GPU."""
 
+import numpy as np
 import pytest
-from switchyard import InvalidArgument, Unsupported
+from switchyard import Experts, InvalidArgument, MoELayer, Unsupported
 
 torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)
 import switchyard.torch
 import torch_definition
-from gpu import GpuCase, H, K, close
+from gpu import GpuCase, H, I, K, close
 
 moe, moe_out = torch.ops.switchyard.moe, torch.ops.switchyard.moe_out
 
@@ -60,8 +61,13 @@ def test_inputs_are_made_contiguous(case, number):
     assert torch.equal(moe(number, strided, logits.t().contiguous().t(), None, None, None), want)
 
 
-def test_mistakes(case, number):
-    x, logits = case.batch(5)
+@pytest.mark.parametrize("recorded", [True, False])
+def test_mistakes(case, number, recorded):
+    with torch.set_grad_enabled(recorded):
+        mistakes(number, *case.batch(5))
+
+
+def mistakes(number, x, logits):
     with pytest.raises(InvalidArgument, match="tokens: expected bf16, like the experts"):
         moe(number, x.float(), logits, None, None, None)
     with pytest.raises(InvalidArgument, match="router_logits: expected an array on cuda:0"):
@@ -70,6 +76,12 @@ def test_mistakes(case, number):
         moe_out(number, x, logits, None, None, None, x.new_empty(H, 5).t())
     with pytest.raises(InvalidArgument, match="Keep the MoELayer"):
         moe(10**6, x, logits, None, None, None)
+    host = MoELayer(
+        Experts.quantize(np.zeros((8, 2 * I, H), "f4"), np.zeros((8, H, I), "f4"), "nvfp4"), top_k=K
+    )
+    with pytest.raises(InvalidArgument, match="tokens: expected an array in host memory"):
+        moe(switchyard.torch.register(host), x, logits, None, None, None)
+    assert moe(number, x.cpu(), logits.cpu(), None, None, None).device.type == "cpu"
 
 
 @pytest.mark.parametrize("options", [{}, {"dynamic": True}, {"mode": "reduce-overhead"}])
@@ -117,3 +129,21 @@ def test_no_gradient_is_said(case, number):
         out.float().sum().backward()
     with torch.inference_mode():
         close(moe(number, x, logits, None, None, None), case.expected(x, *chosen(logits)))
+
+
+def test_calls_leave_no_memory_behind(case, number):
+    x, logits = case.batch(6)
+    ids, weights = chosen(logits)
+
+    def calls():
+        moe(number, x, logits, None, None, None)
+        moe(number, x.t().contiguous().t(), None, ids, weights.half(), None)  # all are copied
+        moe_out(number, x, None, ids, weights, None, torch.empty_like(x))
+        with torch.no_grad(), pytest.raises(InvalidArgument):
+            moe(number, x, logits[:3], None, None, None)
+
+    calls()
+    before = torch.cuda.memory_allocated()
+    for _ in range(20):
+        calls()
+    assert torch.cuda.memory_allocated() == before

@@ -9,7 +9,8 @@ namespace switchyard {
 namespace {
 
 constexpr EnvVar kEnv[] = {
-    {"SWITCHYARD_CACHE_DIR", "$XDG_CACHE_HOME/switchyard", "where compiled kernels live"},
+    {"SWITCHYARD_CACHE_DIR", "$XDG_CACHE_HOME/switchyard",
+     "where compiled kernels and tuning results live"},
     {"SWITCHYARD_JIT", "on",
      "on | off: off never compiles, what is not in the cache is Unsupported"},
     {"SWITCHYARD_KERNEL_DIR", "", "read kernel sources from this tree: edit, rerun, no rebuild"},

@@ -1,12 +1,13 @@
-// Configs, routing and problem lines.
+// Configs and problem lines.
 
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "c_api/handles.h"
 #include "c_api/status.h"
-#include "c_api/tensors.h"
-#include "switchyard/ops.h"
 #include "switchyard/problem.h"
+#include "switchyard/tuner.h"
 
 namespace switchyard::c_api {
 
@@ -62,21 +63,6 @@ int switchyard_config_info(const SwitchyardConfig* config, SwitchyardConfigInfo*
   });
 }
 
-int switchyard_route(const SwitchyardConfig* config, const SwitchyardTensor* logits,
-                     const SwitchyardTensor* correction_bias, const SwitchyardTensor* expert_ids,
-                     const SwitchyardTensor* expert_weights) {
-  return guarded([&] {
-    constexpr std::string_view kWhere = "route";
-    ops::RouteArgs args;
-    args.logits = view_of(&given(logits, "logits"), kWhere, "logits");
-    args.correction_bias = view_of(correction_bias, kWhere, "correction_bias");
-    args.expert_ids = view_of(&given(expert_ids, "expert_ids"), kWhere, "expert_ids");
-    args.expert_weights =
-        view_of(&given(expert_weights, "expert_weights"), kWhere, "expert_weights");
-    ops::route(given(config, "config").config.routing, args);
-  });
-}
-
 int switchyard_check(const char* line, uint64_t seed, const char* device,
                      SwitchyardCheckReport* report) {
   return guarded([&] {
@@ -90,6 +76,19 @@ int switchyard_check(const char* line, uint64_t seed, const char* device,
               .repeatable = made.repeatable,
               .routing_exact = made.routing_exact,
               .passed = made.passed};
+  });
+}
+
+int switchyard_tune(const char* lines, const char* file, int device, int* tuned) {
+  return guarded([&] {
+    std::vector<MoeProblem> problems;
+    std::istringstream all(&given(lines, "lines"));
+    for (std::string line; std::getline(all, line);) problems.push_back(parse_problem(line));
+    tuner::Options options;
+    if (file != nullptr) options.out = file;
+    options.device = device;
+    const tuner::Summary summary = tuner::tune(problems, options);
+    if (tuned != nullptr) *tuned = summary.tuned;
   });
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "switchyard/c_api.h"
@@ -42,5 +43,8 @@ namespace switchyard::c_api {
 
 /// A handle for `config`; the line takes its weight format from `format`.
 SwitchyardConfig* new_config(MoeConfig config, const WeightFormat& format);
+
+/// "experts.gate_up", ...; throws InvalidArgument for other names.
+const ExpertMatrix& matrix_named(const MoeWeights& weights, std::string_view name);
 
 }  // namespace switchyard::c_api

@@ -67,10 +67,6 @@ ExpertMatrix& matrix_named(MoeWeights& weights, std::string_view name) {
   return *matrix;
 }
 
-const ExpertMatrix& matrix_named(const MoeWeights& weights, std::string_view name) {
-  return matrix_named(const_cast<MoeWeights&>(weights), name);
-}
-
 /// A tensor and the matrix that it is part of, if any.
 struct Found {
   Tensor* tensor = nullptr;
@@ -120,6 +116,11 @@ MoeWeights clone(const MoeWeights& from) {
 }
 
 }  // namespace
+
+const ExpertMatrix& matrix_named(const MoeWeights& weights, std::string_view name) {
+  return matrix_named(const_cast<MoeWeights&>(weights), name);
+}
+
 }  // namespace switchyard::c_api
 
 using namespace switchyard;

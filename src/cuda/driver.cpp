@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <fstream>
+
 #include "base/check.h"
 
 namespace switchyard::cuda {
@@ -147,6 +149,12 @@ int driver_version() {
   int version = 0;
   SWITCHYARD_CU(driver().cuDriverGetVersion(&version));
   return version;
+}
+
+std::string driver_release() {
+  std::string release;
+  std::ifstream("/sys/module/nvidia/version") >> release;
+  return release.empty() ? fmt::format("CUDA {}", driver_version()) : release;
 }
 
 void check(CUresult result, const char* call, Location at) {

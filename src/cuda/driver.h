@@ -25,6 +25,10 @@ Opened open_driver(const char* library);
 /// Version the installed driver supports: 13000 is CUDA 13.0.
 int driver_version();
 
+/// The release of the installed driver, "580.159.04"; "CUDA 13000" where its module does not say.
+/// Throws Unsupported without a driver.
+std::string driver_release();
+
 /// Throws DeviceError, naming the call and the place, unless `result` is success.
 void check(CUresult result, const char* call, Location at = Location::current());
 

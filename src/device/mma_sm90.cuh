@@ -14,7 +14,7 @@ __device__ inline uint64 operand(uint32 address) {
 
 /// The widest instruction that kN (a multiple of 8) columns begin with.
 constexpr int widest(int columns) {
-  if (columns == 96 || columns == 144) return columns;
+  if (columns == 96 || (columns > 128 && columns <= 176)) return columns;  // a multiple of 16
   int n = 256;
   while (n > columns) n /= 2;
   return n;

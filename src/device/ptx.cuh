@@ -288,6 +288,15 @@ __device__ inline uint4 load_matrices(uint32 address) {
   return words;
 }
 
+/// Four 8 x 8 matrices as mma's accumulators have them, pairs of columns in 16 bits each,
+/// transposed: lane i gives the address of column i % 8 of matrix i / 8.
+__device__ inline void store_matrices_transposed(uint32 address, const uint32 (&words)[4]) {
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+      "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+      : "memory");
+}
+
 /// d[16, 8] += a[16, 16] b[8, 16]^T of a warp.
 template <Half kHalf>
 __device__ inline void mma(float* d, const uint32 (&a)[4], uint32 b0, uint32 b1) {
@@ -325,8 +334,8 @@ __device__ inline void pin(float (&accumulators)[kCount]) {
 }
 
 /// d[64, N] += a[64, 16] b[N, 16]^T, 16-bit floats in shared memory behind descriptors, or `a` in
-/// registers; f32 in registers; N is 8, 16, 32, 64, 96, 128, 144 or
-/// 256.
+/// registers; f32 in registers; N is 8, 16, 32, 64, 96, 128, 144,
+/// 160, 176 or 256.
 template <int kN, Half kHalf>
 struct Wgmma;
 
@@ -353,6 +362,8 @@ struct Wgmma;
   SWITCHYARD_R_32 ", " SWITCHYARD_R4 ", " SWITCHYARD_R5 ", " SWITCHYARD_R6 ", " SWITCHYARD_R7
 #define SWITCHYARD_R_48 SWITCHYARD_R_32 ", " SWITCHYARD_R4 ", " SWITCHYARD_R5
 #define SWITCHYARD_R_72 SWITCHYARD_R_64 ", " SWITCHYARD_R8
+#define SWITCHYARD_R_80 SWITCHYARD_R_72 ", " SWITCHYARD_R9
+#define SWITCHYARD_R_88 SWITCHYARD_R_72 ", " SWITCHYARD_R9 ", " SWITCHYARD_R10
 #define SWITCHYARD_R_128                                                                        \
   SWITCHYARD_R_64 ", " SWITCHYARD_R8 ", " SWITCHYARD_R9 ", " SWITCHYARD_R10 ", " SWITCHYARD_R11 \
                   ", " SWITCHYARD_R12 ", " SWITCHYARD_R13 ", " SWITCHYARD_R14 ", " SWITCHYARD_R15
@@ -363,6 +374,8 @@ struct Wgmma;
 #define SWITCHYARD_F64(i) SWITCHYARD_F32(i), SWITCHYARD_F32(i + 32)
 #define SWITCHYARD_F48(i) SWITCHYARD_F32(i), SWITCHYARD_F16(i + 32)
 #define SWITCHYARD_F72(i) SWITCHYARD_F64(i), SWITCHYARD_F8(i + 64)
+#define SWITCHYARD_F80(i) SWITCHYARD_F72(i), SWITCHYARD_F8(i + 72)
+#define SWITCHYARD_F88(i) SWITCHYARD_F72(i), SWITCHYARD_F16(i + 72)
 #define SWITCHYARD_F128(i) SWITCHYARD_F64(i), SWITCHYARD_F64(i + 64)
 /// `a_` .. `e_` are the operands that follow the kN / 2 accumulators.
 #define SWITCHYARD_WGMMA(N, HALF, TYPE, REGISTERS, a_, b_, c_, d_, e_, FLOATS)                    \
@@ -396,6 +409,10 @@ struct Wgmma;
                    SWITCHYARD_F64(0))                                                         \
   SWITCHYARD_WGMMA(144, HALF, TYPE, SWITCHYARD_R_72, "%72", "%73", "%74", "%75", "%76",       \
                    SWITCHYARD_F72(0))                                                         \
+  SWITCHYARD_WGMMA(160, HALF, TYPE, SWITCHYARD_R_80, "%80", "%81", "%82", "%83", "%84",       \
+                   SWITCHYARD_F80(0))                                                         \
+  SWITCHYARD_WGMMA(176, HALF, TYPE, SWITCHYARD_R_88, "%88", "%89", "%90", "%91", "%92",       \
+                   SWITCHYARD_F88(0))                                                         \
   SWITCHYARD_WGMMA(256, HALF, TYPE, SWITCHYARD_R_128, "%128", "%129", "%130", "%131", "%132", \
                    SWITCHYARD_F128(0))
 SWITCHYARD_WGMMA_ALL(Half::bf16, "bf16")

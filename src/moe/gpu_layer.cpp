@@ -334,6 +334,29 @@ GpuLayer::GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordin
   expert_map = upload.bytes(config.expert_map.data(), config.expert_map.size() * sizeof(int));
 }
 
+void GpuLayer::repeat_experts(int locals) {
+  const cuda::Current current(context_);
+  const cuda::Stream stream(context_);
+  const auto given = static_cast<std::size_t>(shape_.locals),
+             lists = static_cast<std::size_t>(shape_.lists()),
+             all = static_cast<std::size_t>(locals + shape_.shared);
+  for (cuda::DeviceBuffer* buffer :
+       {&gate_up, &down, &gate_up_bias, &down_bias, &gate_up_factors, &down_factors, &down_norms}) {
+    const std::size_t one = buffer->bytes() / lists;
+    if (one == 0) continue;
+    cuda::DeviceBuffer more(context_, all * one);
+    for (std::size_t list = 0; list < all; ++list) {
+      const bool is_shared = list >= static_cast<std::size_t>(locals);
+      const std::size_t from = is_shared ? list - (all - lists) : list % given;
+      cuda::copy_on_device(more.data() + list * one, buffer->data() + from * one, one,
+                           stream.get());
+    }
+    stream.synchronize();
+    *buffer = std::move(more);
+  }
+  shape_.locals = locals;
+}
+
 GpuLayer::~GpuLayer() {
   try {
     const cuda::Current current(context_);

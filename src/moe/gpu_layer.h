@@ -44,6 +44,9 @@ class GpuLayer {
   const cuda::Context& context() const noexcept { return context_; }
   jit::Loader& loader() const noexcept { return *loader_; }
 
+  /// Makes `locals` experts out of the few that were given, by turns: a layer to measure with.
+  void repeat_experts(int locals);
+
   cuda::DeviceBuffer gate_up, down;                  ///< [lists] tiles
   cuda::DeviceBuffer gate_up_bias, down_bias;        ///< [lists, ...]  f32
   cuda::DeviceBuffer gate_up_factors, down_factors;  ///< [lists, 2]  f32, of packed weights

@@ -303,6 +303,19 @@ std::string to_string(const GpuExperts& e) {
                      e.grouped->spans.slots, e.grouped->spans.width);
 }
 
+std::string tactic(const GpuExperts& e) {
+  if (!e.fused) return to_string(e.grouped->fc1);
+  return fmt::format("fused block {} depth {} stages {} ctas {}", e.fused->block, e.fused->depth,
+                     e.fused->stages, e.fused->ctas);
+}
+
+double expected_cost(const GpuShape& shape, int tokens, const cuda::DeviceInfo& device,
+                     const GpuExperts& e) {
+  return e.fused
+             ? expected_cost(fused_problem(shape, tokens, device), *e.fused)
+             : expected_cost(grouped_problem(shape, tokens), *e.grouped, device.multiprocessors);
+}
+
 std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
                                        const cuda::DeviceInfo& device,
                                        std::vector<std::string>& declined) {
@@ -323,9 +336,7 @@ std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
     for (const auto& configs : grouped_gemm::gpu_candidates(grouped, device))
       all.push_back({.fused = {}, .grouped = configs, .dense = {}});
   }
-  const auto cost = [&](const GpuExperts& e) {
-    return e.fused ? expected_cost(fused, *e.fused) : expected_cost(grouped, *e.grouped);
-  };
+  const auto cost = [&](const GpuExperts& e) { return expected_cost(shape, tokens, device, e); };
   std::stable_sort(all.begin(), all.end(),
                    [&](const auto& a, const auto& b) { return cost(a) < cost(b); });
   return all;

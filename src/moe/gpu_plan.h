@@ -36,11 +36,19 @@ struct GpuExperts {
 };
 std::string to_string(const GpuExperts& experts);
 
+/// What was chosen freely, without what follows from the batch: two candidates of one batch never
+/// have the same, and batches have candidates of the same. Picks are stored so.
+std::string tactic(const GpuExperts& experts);
+
 /// Every way that can run `tokens` tokens, best first by the cost model; reasons of those that
 /// cannot are added to `declined`.
 std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
                                        const cuda::DeviceInfo& device,
                                        std::vector<std::string>& declined);
+
+/// How long a candidate should take, as bytes that memory delivers meanwhile.
+double expected_cost(const GpuShape& shape, int tokens, const cuda::DeviceInfo& device,
+                     const GpuExperts& experts);
 
 /// A plan's launches.
 struct GpuPlan {
@@ -76,9 +84,10 @@ std::vector<jit::Program> programs(const GpuPlan& plan, int sm);
 /// Compiles and loads what the plan needs.
 void load(GpuPlan& plan, const GpuLayer& layer);
 
-/// Enqueues a checked call.
+/// Enqueues a checked call; only its first launches, to measure them, if `launches` says so.
+inline constexpr int kAllLaunches = 1 << 30;
 void run_gpu(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& buffers,
-             cuda::CUstream stream);
+             cuda::CUstream stream, int launches = kAllLaunches);
 
 /// tokens x router^T + router_bias, [T, E] f32, on the CPU.
 Tensor router_logits(const MoeWeights& weights, ConstTensorView tokens);

@@ -2,8 +2,10 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/check.h"
-#include "moe/gpu_plan.h"
+#include "moe/gpu_picks.h"
 #include "ops/repack/plan.h"
 
 namespace switchyard::moe {
@@ -21,6 +23,7 @@ std::optional<std::string> shape_of(const MoeProblem& p, GpuShape& shape) {
   if (auto reason = gpu_declines(p.config, p.format, locals, shape)) return reason;
   shape.bias = p.bias;
   shape.config.intermediate /= p.tp_ranks;
+  shape.config.shared_intermediate /= p.tp_ranks;
   return std::nullopt;
 }
 
@@ -47,24 +50,30 @@ cuda::DeviceInfo h200() {
           .memory_bytes = std::size_t{143'166} << 20};
 }
 
-GpuPlan plan_problem(const MoeProblem& problem, const cuda::DeviceInfo& device) {
+GpuShape gpu_shape(const MoeProblem& problem) {
   GpuShape shape;
   if (const auto reason = shape_of(problem, shape))
     throw Unsupported(fmt::format("[gpu] {}: {}.", to_string(problem), *reason));
-  return make_gpu_plan(shape, problem.tokens, device);
+  return shape;
+}
+
+GpuPlan plan_problem(const MoeProblem& problem, const cuda::DeviceInfo& device) {
+  return tuned_plan(gpu_shape(problem), problem.tokens, device);
 }
 
 std::vector<jit::Program> gpu_programs(const MoeProblem& problem, int sm) {
-  GpuShape shape;
-  if (const auto reason = shape_of(problem, shape))
-    throw Unsupported(fmt::format("[gpu] {}: {}.", to_string(problem), *reason));
+  const GpuShape shape = gpu_shape(problem);
   std::vector<jit::Program> all = {
       shape.weights == Weights::half
           ? repack::program({.direction = repack::Direction::pack}, sm)
           : repack::fp4_program(shape.weights, repack::Direction::pack, sm),
       repack::norm_program(shape.half, shape.weights, sm)};
-  for (jit::Program& p : programs(plan_problem(problem, any_device(sm)), sm))
-    all.push_back(std::move(p));
+  const auto add = [&](const GpuPlan& plan) {
+    for (jit::Program& p : programs(plan, sm))
+      if (std::find(all.begin(), all.end(), p) == all.end()) all.push_back(std::move(p));
+  };
+  add(make_gpu_plan(shape, problem.tokens, any_device(sm)));
+  if (sm == h200().sm) add(tuned_plan(shape, problem.tokens, h200()));
   return all;
 }
 

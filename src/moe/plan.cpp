@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "moe/gpu_picks.h"
 #include "moe/semantics.h"
 
 namespace switchyard::moe {
@@ -156,7 +157,7 @@ void check_max_tokens(int max_tokens, int top_k) {
 PlanState make_plan(const MoeState& layer, int max_tokens, Choice choice) {
   check_max_tokens(max_tokens, layer.config.top_k);
   if (!layer.gpu) return Planner(layer, max_tokens, choice).make();
-  GpuPlan plan = make_gpu_plan(layer.gpu->shape(), max_tokens, layer.gpu->context().info());
+  GpuPlan plan = tuned_plan(layer.gpu->shape(), max_tokens, layer.gpu->context().info());
   load(plan, *layer.gpu);
   return plan_state(std::move(plan), max_tokens);
 }

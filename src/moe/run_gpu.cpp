@@ -20,17 +20,20 @@ class Call {
   Call(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& buffers, cuda::CUstream stream)
       : layer_(layer), plan_(plan), b_(buffers), stream_(stream), shape_(layer.shape()) {}
 
-  void enqueue() const {
+  void enqueue(int launches) const {
     const cuda::Current current(layer_.context());
-    for (const jit::Launch& launch : route().launches) jit::enqueue(launch, route_args(), stream_);
+    const auto next = [&](const jit::Launch& launch, const auto& args) {
+      if (launches-- > 0) jit::enqueue(launch, args, stream_);
+    };
+    for (const jit::Launch& launch : route().launches) next(launch, route_args());
     if (plan_.experts.dense) {
-      dense();
+      dense(launches);
     } else if (plan_.experts.fused) {
-      jit::enqueue(plan_.launches[0], fused_args(), stream_);
+      next(plan_.launches[0], fused_args());
     } else {
-      jit::enqueue(plan_.launches[0], gemm_args(grouped_gemm::Phase::fc1), stream_);
-      jit::enqueue(plan_.launches[1], gemm_args(grouped_gemm::Phase::fc2), stream_);
-      if (plan_.experts.finalizes()) jit::enqueue(plan_.launches[2], finalize_args(), stream_);
+      next(plan_.launches[0], gemm_args(grouped_gemm::Phase::fc1));
+      next(plan_.launches[1], gemm_args(grouped_gemm::Phase::fc2));
+      if (plan_.experts.finalizes()) next(plan_.launches[2], finalize_args());
     }
   }
 
@@ -121,35 +124,37 @@ class Call {
 
   /// FC1 over the experts, NVFP4 between, FC2; with fused alpha the router's weights come before
   /// the second quantisation, and FC2 has one factor for all.
-  void dense() const {
+  void dense(int launches) const {
     const bool fused = shape_.config.fused_alpha;
-    jit::enqueue(plan_.launches[0], alpha_args(), stream_);
+    if (launches-- > 0) jit::enqueue(plan_.launches[0], alpha_args(), stream_);
     const int* experts = plan_.experts.dense->active ? at<int>(plan_.listed) : nullptr;
     auto* scratch = at<std::byte>(plan_.scratch);
-    plan_.gemms[0].enqueue(tokens(),
-                           {.weights = layer_.gate_up.data(),
-                            .tokens = token_data(),
-                            .encode_scale = 1 / layer_.input_scale1,
-                            .alpha = layer_.gate_up_factors.as<float>(),
-                            .alpha_parts = 2,
-                            .alpha_factor = layer_.input_scale1 / device::kFp4Factor,
-                            .alpha_post = fused ? at<float>(plan_.post) : nullptr,
-                            .experts = experts,
-                            .norm_const = 1 / layer_.input_scale2,
-                            .out = at<std::byte>(plan_.codes),
-                            .out_scales = at<std::byte>(plan_.code_scales)},
-                           scratch, stream_);
-    plan_.gemms[1].enqueue(
-        tokens(),
-        {.weights = layer_.down.data(),
-         .x = at<std::byte>(plan_.codes),
-         .x_scales = at<std::byte>(plan_.code_scales),
-         .alpha = fused ? layer_.fused_alpha.as<float>() : at<float>(plan_.alpha),
-         .token_stride = fused ? 0 : shape_.locals,
-         .expert_stride = fused ? 0 : 1,
-         .experts = experts,
-         .out = b_.out.as<std::byte>()},
-        scratch, stream_);
+    if (launches-- > 0)
+      plan_.gemms[0].enqueue(tokens(),
+                             {.weights = layer_.gate_up.data(),
+                              .tokens = token_data(),
+                              .encode_scale = 1 / layer_.input_scale1,
+                              .alpha = layer_.gate_up_factors.as<float>(),
+                              .alpha_parts = 2,
+                              .alpha_factor = layer_.input_scale1 / device::kFp4Factor,
+                              .alpha_post = fused ? at<float>(plan_.post) : nullptr,
+                              .experts = experts,
+                              .norm_const = 1 / layer_.input_scale2,
+                              .out = at<std::byte>(plan_.codes),
+                              .out_scales = at<std::byte>(plan_.code_scales)},
+                             scratch, stream_);
+    if (launches-- > 0)
+      plan_.gemms[1].enqueue(
+          tokens(),
+          {.weights = layer_.down.data(),
+           .x = at<std::byte>(plan_.codes),
+           .x_scales = at<std::byte>(plan_.code_scales),
+           .alpha = fused ? layer_.fused_alpha.as<float>() : at<float>(plan_.alpha),
+           .token_stride = fused ? 0 : shape_.locals,
+           .expert_stride = fused ? 0 : 1,
+           .experts = experts,
+           .out = b_.out.as<std::byte>()},
+          scratch, stream_);
   }
 
   fused_moe::Args fused_args() const {
@@ -324,8 +329,8 @@ Tensor router_logits(const MoeWeights& weights, ConstTensorView tokens) {
 }
 
 void run_gpu(const GpuLayer& layer, const GpuPlan& plan, const MoeBuffers& buffers,
-             cuda::CUstream stream) {
-  Call(layer, plan, buffers, stream).enqueue();
+             cuda::CUstream stream, int launches) {
+  Call(layer, plan, buffers, stream).enqueue(launches);
 }
 
 MoeCounters run_gpu_from_host(const GpuLayer& layer, const GpuPlan& plan,

@@ -250,6 +250,8 @@ static void test_lines(void) {
   CHECK(switchyard_preset("mixtral-8x7b", 4, &text) == SWITCHYARD_OK);
   CHECK(strncmp(text, "moe t4 h4096 i14336 e8 k2", 25) == 0);
   switchyard_text_free(text);
+  REFUSED(switchyard_tune("moe t8 h4 i2 e2 k1\nmoe t8 h4 i2 e2 k1 swigloo", NULL, 0, NULL),
+          SWITCHYARD_INVALID_ARGUMENT, "swiglu");
   SwitchyardCheckReport report;
   CHECK(switchyard_check("moe t4 h64 i32 e4 k2 mxfp4", 1, "cpu", &report) == SWITCHYARD_OK);
   CHECK(report.passed && report.error_ratio <= 2);
@@ -264,6 +266,35 @@ static void test_lines(void) {
   switchyard_config_destroy(config);
 }
 
+/* Two tokens, two experts of [1, 2], the second without a token: the second token has one slot. */
+static void test_single_operations(void) {
+  int32_t ids[4] = {0, 0, -1, 0}, rows[4];
+  int64_t offsets[3];
+  float x[4] = {1, 2, 3, 4}, matrix[4] = {10, 1, 7, 7}, products[3], slots[4] = {1, 2, 9, 4},
+        out[2];
+  Array i, r, o, a, m, p, w, y;
+  CHECK(switchyard_group_by_expert(array(&i, ids, 0, 32, 2, 2, 0),
+                                   array(&o, offsets, 0, 64, 3, 0, 0),
+                                   array(&r, rows, 0, 32, 4, 0, 0)) == SWITCHYARD_OK);
+  CHECK(offsets[1] == 3 && offsets[2] == 3 && rows[0] == 0 && rows[1] == 1 && rows[2] == 3);
+  SwitchyardWeights* weights = NULL;
+  CHECK(switchyard_weights_create(&weights) == SWITCHYARD_OK);
+  CHECK(switchyard_weights_set_format(weights, "experts.down", "f32") == SWITCHYARD_OK);
+  CHECK(switchyard_weights_set(weights, "experts.down.elements", floats(&m, matrix, 2, 1, 2)) ==
+        SWITCHYARD_OK);
+  array(&r, rows, 0, 32, 3, 0, 0);
+  CHECK(switchyard_grouped_gemm(weights, "experts.down", NULL, 2, floats(&a, x, 2, 2, 0), &o.tensor,
+                                &r.tensor, floats(&p, products, 3, 1, 0)) == SWITCHYARD_OK);
+  CHECK(products[0] == 12 && products[1] == 12 && products[2] == 34);
+  CHECK(switchyard_finalize(&p.tensor, &r.tensor, floats(&w, slots, 2, 2, 0),
+                            floats(&y, out, 2, 1, 0)) == SWITCHYARD_OK);
+  CHECK(out[0] == 36 && out[1] == 136);
+  REFUSED(switchyard_grouped_gemm(weights, "experts.up", NULL, 2, &a.tensor, &o.tensor, &r.tensor,
+                                  &p.tensor),
+          SWITCHYARD_INVALID_ARGUMENT, "experts.gate_up, experts.down");
+  switchyard_weights_destroy(weights);
+}
+
 int main(int argc, char** argv) {
   if (argc != 2) return 2;
   CHECK(switchyard_c_api_version() == SWITCHYARD_C_API_VERSION);
@@ -271,6 +302,7 @@ int main(int argc, char** argv) {
   test_bytes();
   test_checkpoint(argv[1]);
   test_lines();
+  test_single_operations();
   switchyard_config_destroy(NULL);
   switchyard_weights_destroy(NULL);
   printf("c_api: %s\n", failures == 0 ? "passed" : "FAILED");

@@ -24,6 +24,8 @@ def switchyard(*words):
     return subprocess.run([PROGRAM, *map(str, words)], capture_output=True, text=True, check=False,
                           timeout=300)
 
+LOADS = ("balanced", "zipf", "hot")
+
 
 class CliTest(unittest.TestCase):
     def setUp(self):
@@ -59,12 +61,12 @@ class CliTest(unittest.TestCase):
 class Help(CliTest):
     def test_teaches(self):
         text = self.ok("--help")
-        for word in ("inspect", "run", "check", "quantize", "explain", "cache", "report", "Examples", "Exit codes"):
+        for word in ("inspect", "run", "check", "quantize", "explain", "cache", "tune", "bench", "report", "Examples", "Exit codes"):
             self.assertIn(word, text)
         self.assertRegex(self.ok("--version"), r"^switchyard \d+\.\d+\.\d+\n$")
 
     def test_every_command_has_its_own(self):
-        for command in ("inspect", "run", "check", "quantize", "explain", "cache", "report"):
+        for command in ("inspect", "run", "check", "quantize", "explain", "cache", "tune", "bench", "report"):
             self.assertIn("--json", self.ok(command, "--help"))
 
     def test_wrong_usage(self):
@@ -285,6 +287,36 @@ class Explain(CliTest):
         self.refused("explain", "moe t8", says="moe")
         self.refused("explain", "moee t8", says="begins with 'moe '")
         self.refused("explain", Check.LINE, "--layer", 3, says="--layer")
+
+
+class Measuring(CliTest):
+    """`tune` and `bench`, as far as no GPU is needed."""
+
+    ROW = {"switchyard_tuning": 1, "device": "NVIDIA H200, sm_90, 132 SMs", "kernels": "older",
+           "versions": {}, "config": "fused block 8", "median_us": dict.fromkeys(LOADS, 9.5),
+           "spread_us": dict.fromkeys(LOADS, 0.5),
+           "problem": "moe t8 h64 i64 e4 k1 swiglu softmax_renormalize bf16"}  # fmt: skip
+
+    def test_mistakes(self):
+        self.refused("tune", says="expected a problem line or --preset")
+        self.refused("tune", "--from", self.work / "none", "--out", self.work / "o", says="none")
+        self.refused("tune", "moe t8", says="moe")
+        self.refused("tune", "--preset", "qwen3-30b", says="nearest is 'qwen3-30b-a3b'")
+        self.refused("tune", "--preset", "mixtral-8x7b", "--m", "0", says="--m")
+        self.refused("bench", says="expected a problem line, --preset or --cases")
+        self.refused("bench", "--cases", self.work / "none", says="cannot be read")
+        self.refused("bench", Check.LINE, "--routing", "hot", says="routing_load=hot")
+        self.refused("bench", Check.LINE, "--ops", "--layer", says="--layer")
+        self.refused("bench", "--preset", "mixtral-8x7b", "--m", "8", "--routing", "cold", says="--routing")
+
+    def test_merge_leaves_out_what_it_may_not_trust(self):
+        picks, out = self.work / "picks.jsonl", self.work / "out.jsonl"
+        picks.write_text(json.dumps(self.ROW) + "\nhalf a {\n")
+        done = switchyard("tune", "--from", picks, "--out", out)
+        self.assertEqual((done.returncode, out.read_text()), (0, ""))
+        self.assertIn("picks.jsonl:2 is skipped", done.stderr)
+        self.assertIn("1 rows of other kernels", done.stderr)
+        self.assertIn("0 picks of 1 files", done.stdout)
 
 
 class Cache(CliTest):

@@ -82,10 +82,9 @@ TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
     // Four groups of consumers have so few registers that one or two wait in memory while a tile's
     // products are made.
     // The dense GEMMs' are between segments.
-    const int most = instance.find("grouped_gemm") != std::string::npos ? 16
-                     : instance.find("dense_moe") != std::string::npos  ? 128
-                                                                        : 0;
-    EXPECT_LE(binaries[i]->resources.spill_bytes, most) << instance;
+    const bool grouped = instance.find("grouped_gemm") != std::string::npos;
+    const int most = instance.find("dense_moe") != std::string::npos ? 128 : grouped ? 8 : 0;
+    EXPECT_LE(binaries[i]->resources.spill_bytes, grouped ? 24 : most) << instance;  // both ways
     EXPECT_LE(binaries[i]->resources.stack_bytes, most) << instance;
     EXPECT_GT(binaries[i]->resources.registers, 0) << instance << ": ptxas said nothing";
   }

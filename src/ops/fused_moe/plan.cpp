@@ -123,9 +123,9 @@ std::vector<Config> candidates(const Problem& p, const cuda::DeviceInfo& device)
 double expected_cost(const Problem& p, const Config& c) {
   const ExpectedRows expected = expected_rows(p.tokens, p.slots_a_token, p.lists);
   double blocks = 0;
-  for (const double r : expected.rows) blocks += std::ceil(r / c.block) / 3;
+  for (const double r : expected.rows) blocks += std::ceil(r / c.block) / expected.rows.size();
   // As measured (docs/performance.md).
-  double slower = c.block <= 32 ? 1.02 : 1.06;
+  double slower = c.block <= 32 ? 1.02 : 1.12;
   if (c.weights != Weights::half) {
     const double decode = c.ctas == 2 ? 1.3 : 1.9;
     const double columns = 1 + 0.15 * (c.block / 8.0 - 1);

@@ -39,10 +39,15 @@ struct Consumer {
   int thread;        // of all consumers
   const Ring& rows;  // FC2
   Progress& progress;
+  uint32 lot = first_lot();  // in shared memory
   Cursor<kConfig.stages> cursor = {};
   Cursor<2> slot = {};
 
   static constexpr bool kGated = device::is_gated(kConfig.activation);
+  static constexpr bool kPacked = kConfig.weights != Weights::half;
+  /// Weights are loaded while the last are multiplied; four warpgroups have no registers for them,
+  /// and do not wait as much.
+  static constexpr bool kAhead = kPacked && kConfig.groups == 2;
   __device__ int lane() const { return thread % 32; }
   __device__ int warpgroup() const { return thread / 128; }
   /// Of the 8 groups of 16 rows that a warpgroup has, the one that half m of this warp's
@@ -62,23 +67,39 @@ struct Consumer {
   __device__ void multiply(Accumulators<kN>& acc) {
 #pragma unroll
     for (int i = 0; i < kN; ++i) acc.half[i / (kN / 2)][i % (kN / 2)] = 0;
+    Packed packed;
+    wait_full();
+    if constexpr (kAhead) packed = load_packed();
     int previous = -1;
     for (int k = 0; k < args.k_tiles; ++k) {
-      ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
-      if constexpr (kConfig.phase == Phase::fc1) ptx::fence_proxy_async();
-      const uint32 tokens = ring.data + cursor.stage * kConfig.stage_bytes();
-      const uint32 weights = tokens + kConfig.token_bytes() + warpgroup() * kConfig.weight_bytes();
-      if constexpr (kConfig.weights == Weights::half)
-        step(acc, weights, device::operand(tokens), previous);
-      else
-        packed_step(acc, weights, device::operand(tokens), previous);
-      previous = cursor.stage;
+      const int stage = cursor.stage;
+      const uint64 b = device::operand(ring.data + stage * kConfig.stage_bytes());
+      const uint32 weights = own_weights();
+      if constexpr (kPacked && !kAhead) packed = load_packed();
       cursor.advance();
+      const bool more = k + 1 < args.k_tiles;
+      if constexpr (kPacked) {
+        packed_step(acc, packed, b, previous, more);
+      } else {
+        step(acc, weights, b, previous);
+        if (more) wait_full();
+      }
+      previous = stage;
     }
     ptx::wgmma_wait<0>();
     ptx::pin(acc.half[0]);
     ptx::pin(acc.half[1]);
     release(previous);
+  }
+
+  __device__ void wait_full() const {
+    ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
+    if constexpr (kConfig.phase == Phase::fc1) ptx::fence_proxy_async();
+  }
+  /// This warpgroup's weights in the stage.
+  __device__ uint32 own_weights() const {
+    return ring.data + cursor.stage * kConfig.stage_bytes() + kConfig.token_bytes() +
+           warpgroup() * kConfig.weight_bytes();
   }
 
   /// One stage's products, under way on return; those of the stage before are done, and it is free.
@@ -97,33 +118,48 @@ struct Consumer {
     if (previous >= 0) release(previous);
   }
 
-  /// The same with weights that are decoded on the way: 64 rows of 32 columns while the last are
-  /// multiplied, from other registers.
-  template <int kN>
-  __device__ void packed_step(Accumulators<kN>& acc, uint32 weights, uint64 b, int previous) {
-    using Scales = device::Fp4Scales<kConfig.weights>;
-    const int own = thread % 128;
+  using Scales = device::Fp4Scales<kConfig.weights>;
+  /// A thread's part of a stage's packed weights, for either half of the rows.
+  struct Packed {
     uint4 words[2];
     Scales scales[2];
+  };
+  __device__ Packed load_packed() const {
+    Packed packed;
+    const uint32 weights = own_weights();
+    const int own = thread % 128;
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
-      words[m] = ptx::load_shared_4(weights + (m * 128 + own) * 16);
-      scales[m] = Scales::load(weights + device::kFp4CodeBytes +
-                               device::fp4_scales_at(kConfig.weights, own / 32, lane() / 4, m));
+      packed.words[m] = ptx::load_shared_4(weights + (m * 128 + own) * 16);
+      packed.scales[m] =
+          Scales::load(weights + device::kFp4CodeBytes +
+                       device::fp4_scales_at(kConfig.weights, own / 32, lane() / 4, m));
     }
+    return packed;
+  }
+
+  /// The same with weights that are decoded on the way: 64 rows of 32 columns while the last
+  /// are multiplied, from other registers. Leaves the next stage's, if there are more.
+  template <int kN>
+  __device__ void packed_step(Accumulators<kN>& acc, Packed& packed, uint64 b, int previous,
+                              bool more) {
 #pragma unroll
     for (int part = 0; part < 4; ++part) {
       const int m = part % 2, columns = part / 2;  // half of the rows, 32 columns
+      const uint4& words = packed.words[m];
       uint32 a[2][4];
-      device::decode_fp4<kConfig.weights>(columns ? words[m].z : words[m].x,
-                                          columns ? words[m].w : words[m].y,
-                                          scales[m].words[columns], a);
+      device::decode_fp4<kConfig.weights>(columns ? words.z : words.x, columns ? words.w : words.y,
+                                          packed.scales[m].words[columns], a);
       ptx::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < 2; ++i)
         device::wgmma<kN, kConfig.half>(acc.half[m], static_cast<const uint32*>(a[i]),
                                         b + 2 * (2 * columns + i));
       ptx::wgmma_commit();
+      if (part == 3 && more) {
+        wait_full();
+        if constexpr (kAhead) packed = load_packed();
+      }
       ptx::wgmma_wait<1>();
       if (part == 0 && previous >= 0) release(previous);
     }
@@ -138,26 +174,11 @@ struct Consumer {
     }
   }
 
-  /// The accumulators' columns 8 j + 2 (lane % 4) and the next, rows lane / 4 and 8 more. Two lanes
-  /// swap, so that each has two neighbouring outputs of one token: stores of 4 bytes.
-  template <Half kHalf>
-  __device__ uint32 pair_up(float even_column, float odd_column) const {
-    const bool odd = lane() / 4 % 2 == 1;
-    const float other = __shfl_xor_sync(~0u, odd ? even_column : odd_column, 4);
-    return odd ? device::pack_f32<kHalf>(other, odd_column)
-               : device::pack_f32<kHalf>(even_column, other);
-  }
-
   struct Bias {
     float gate, up;
   };
-  static constexpr bool kPacked = kConfig.weights != Weights::half;
   __device__ float2 factors(const Tile& tile) const {
     return kPacked ? reinterpret_cast<const float2*>(args.factors)[tile.expert] : float2{1, 1};
-  }
-  /// Of 8 columns the one that pair_up() leaves to this lane.
-  __device__ int own_column() const {
-    return lane() % 4 * 2 + lane() / 4 % 2;
   }
   /// Of FC1's outputs the one whose bias, in part `part` of the accumulators' half m, is this
   /// lane's.
@@ -171,13 +192,6 @@ struct Consumer {
         args.bias + static_cast<int64>(tile.expert) * ((kGated ? 2 : 1) * args.intermediate);
     return {of[i], kGated ? of[args.intermediate + i] : 0};
   }
-  /// Where this lane's two of 8 outputs, i's among them, of token own_column() go.
-  __device__ uint16* place(const Tile& tile, int i) const {
-    const int64 row = tile.row + own_column();  // tile.row is a multiple of 8
-    return args.act + (static_cast<int64>(i / 64) * args.row_capacity + row) * 64 +
-           (i % 64 / 8 ^ own_column()) * 8 + lane() / 8 * 2;
-  }
-
   static constexpr int kParts = kGated ? 1 : 2;
 
   /// Of column c of 8 (0 or 1: this lane's). Beyond I weights are zeros, and every activation of 0
@@ -194,6 +208,38 @@ struct Consumer {
     return device::activate<kConfig.activation, device::FastMath>(gate, up, args.constants);
   }
 
+  // Outputs leave by way of shared memory, kLot tokens at a time: a warp has 8 or 16 outputs of a
+  // token in each half of its accumulators, the warpgroup 64 or 128. A lot lies there like `act`:
+  // parts of 64 outputs, a token's 128 bytes in one, 16-byte chunk c at c ^ (token % 8).
+
+  /// Puts the 8 x 8 matrices {token 0, token 8} x {half 0, half 1}, or x two of one half, into a
+  /// lot, whose part they are in and as which chunks there.
+  __device__ void put(int part, int chunk, int next, const uint32 (&words)[4]) const {
+    const int token = lane() % 16;
+    ptx::store_matrices_transposed(
+        lot + (part * Config::kLot + token) * 128 + ((lane() < 16 ? chunk : next) ^ token % 8) * 16,
+        words);
+  }
+  /// After every warp has put its outputs: the 8 of part `part` that are this thread's to store, of
+  /// the lot's token `taken()`.
+  __device__ uint4 take(int part) const {
+    return ptx::load_shared_4(lot + part * Config::kLot * 128 + thread % 128 * 16);
+  }
+  __device__ int taken() const {
+    return thread % 128 / 8;
+  }
+  __device__ void sync_warpgroup() const {
+    ptx::bar_sync(1 + warpgroup(), 128);
+  }
+  __device__ void next_lot() {
+    lot = 2 * first_lot() + kConfig.lot_bytes() - lot;
+  }
+  /// Of this warpgroup's two.
+  __device__ uint32 first_lot() const {
+    return ring.data + kConfig.stages * kConfig.stage_bytes() +
+           warpgroup() * 2 * kConfig.lot_bytes();
+  }
+
   template <int kN>
   __device__ void fc1(const Tile& tile) {
     Bias biases[2 * kParts];  // loaded before the tile's products, used after them
@@ -204,32 +250,56 @@ struct Consumer {
     const float2 factor = factors(tile);
     Accumulators<kN> acc;
     multiply(acc);
-    uint16* to[2 * kParts];
+    const int64 act_tile = static_cast<int64>(args.row_capacity) * 128;
+    uint8* to = reinterpret_cast<uint8*>(args.act) +
+                (tile.wide * kConfig.groups + warpgroup()) * kParts * act_tile +
+                static_cast<int64>(tile.row) * 128 + thread % 128 * 16;
 #pragma unroll
-    for (int p = 0; p < 2 * kParts; ++p) to[p] = place(tile, output(tile, p / kParts, p % kParts));
+    for (int j = 0; j < kN / 8; j += 2, to += Config::kLot * 128) {
+      if (j * 8 >= tile.rows) break;
+      uint32 words[kParts][4];
 #pragma unroll
-    for (int j = 0; j < kN / 8; ++j) {
-      const int column = j * 8 + own_column();
+      for (int i = 0; i < 4 * kParts; ++i) {  // of half m: part p, tokens 8 h and on
+        const int m = i / (2 * kParts), p = i / 2 % kParts, h = i % 2;
+        const float* values = acc.half[m] + (j + h) * 4 + 2 * p;
+        const int column = (j + h) * 8 + lane() % 4 * 2;
+        words[i / 4][i % 4] = device::pack_f32<kConfig.half>(
+            activate(values, factor, biases[m * kParts + p], tile, column),
+            activate(values + 1, factor, biases[m * kParts + p], tile, column + 1));
+      }
+      const int warp = thread / 32 % 4;
+      if constexpr (kGated) {
+        put(0, warp, warp + 4, words[0]);
+      } else {
+        put(0, warp * 2, warp * 2 + 1, words[0]);
+        put(1, warp * 2, warp * 2 + 1, words[1]);
+      }
+      sync_warpgroup();
       uint32 largest = 0;
+      const int column = j * 8 + taken();
 #pragma unroll
-      for (int p = 0; p < 2 * kParts; ++p) {
-        const float* values = acc.half[p / kParts] + j * 4 + 2 * (p % kParts);
-        const int even = j * 8 + lane() % 4 * 2;
-        const uint32 two =
-            pair_up<kConfig.half>(activate(values, factor, biases[p], tile, even),
-                                  activate(values + 1, factor, biases[p], tile, even + 1));
-        largest = ptx::max_u16x2(largest, two & 0x7fff7fffu);
-        if (column < tile.rows) *reinterpret_cast<uint32*>(to[p] + j * 512) = two;
+      for (int part = 0; part < kParts; ++part) {
+        const uint4 eight = take(part);
+        largest = ptx::max_u16x2(largest, largest_of(eight));
+        if (column < tile.rows) *reinterpret_cast<uint4*>(to + part * act_tile) = eight;
       }
       bound_row(largest, norm, tile.row + column, column < tile.rows);
+      next_lot();
     }
   }
 
-  /// Raises the row's bound to what two of its values, as 16-bit magnitudes, make possible.
+  /// Magnitudes, of either half the largest.
+  __device__ static uint32 largest_of(const uint4& eight) {
+    constexpr uint32 kMagnitude = 0x7fff7fff;
+    return ptx::max_u16x2(ptx::max_u16x2(eight.x & kMagnitude, eight.y & kMagnitude),
+                          ptx::max_u16x2(eight.z & kMagnitude, eight.w & kMagnitude));
+  }
+  /// Raises the row's bound to what the values of 8 lanes, as 16-bit magnitudes, make possible.
   __device__ void bound_row(uint32 largest, const RowNorm& norm, int row, bool there) const {
-    largest = ptx::max_u16x2(largest, __shfl_xor_sync(~0u, largest, 8));
-    largest = ptx::max_u16x2(largest, __shfl_xor_sync(~0u, largest, 16));
-    if (lane() >= 8 || !there) return;
+#pragma unroll
+    for (int d = 1; d < 8; d *= 2)
+      largest = ptx::max_u16x2(largest, __shfl_xor_sync(~0u, largest, d));
+    if (lane() % 8 != 0 || !there) return;
     const float value =
         device::to_f32<kConfig.half>(static_cast<uint16>(max(largest & 0xffff, largest >> 16)));
     ptx::reduce_max(args.row_bound + row, bits_as<uint32>(value * norm.weights + norm.bias));
@@ -257,23 +327,34 @@ struct Consumer {
     multiply(acc);
     ring.wait(rows.full + 8 * slot.stage, slot.phase);
     const uint32 bounds = rows.data + slot.stage * kConfig.row_bytes() + lane() % 4 * 8;
-    // This lane's two of 8 neighbouring outputs: h and the next of 8 tokens' own_column().
-    const int h = first_row(tile, 0) + lane() / 8 * 2;
-    uint16* to = args.out + static_cast<int64>(tile.row + own_column()) * args.hidden + h;
+    const int h =
+        (tile.wide * kConfig.groups + warpgroup()) * Config::kRows + (thread % 8 ^ taken() % 8) * 8;
+    uint16* to = args.out + static_cast<int64>(tile.row + taken()) * args.hidden + h;
 #pragma unroll
-    for (int j = 0; j < kN / 8; ++j, to += 8 * args.hidden) {
-      const uint2 bound = ptx::load_shared_2(bounds + j * 32);  // of the accumulators' columns
-      const float scale = device::row_scale(bound.x), next = device::row_scale(bound.y);
+    for (int j = 0; j < kN / 8; j += 2, to += static_cast<int64>(Config::kLot) * args.hidden) {
+      if (j * 8 >= tile.rows) break;
+      uint32 words[2][4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float* values = acc.half[i / 2] + j * 4 + 2 * (i % 2);
-        const float b = bias[i / 2][i % 2];
-        const uint32 two =
-            pair_up<Half::fp16>((values[0] * factor + b) * scale, (values[1] * factor + b) * next);
-        const int skipped = i / 2 * 64 + i % 2 * 8;
-        if (j * 8 + own_column() < tile.rows && h + skipped < args.hidden)
-          *reinterpret_cast<uint32*>(to + skipped) = two;
+      for (int i = 0; i < 2; ++i) {                                     // tokens 8 i and on
+        const uint2 bound = ptx::load_shared_2(bounds + (j + i) * 32);  // of a lane's two columns
+        const float scale = device::row_scale(bound.x), next = device::row_scale(bound.y);
+#pragma unroll
+        for (int p = 0; p < 4; ++p) {  // of half p / 2 the rows 8 (p % 2) and on
+          const float* values = acc.half[p / 2] + (j + i) * 4 + 2 * (p % 2);
+          const float b = bias[p / 2][p % 2];
+          words[p / 2][p % 2 * 2 + i] = device::pack_f32<Half::fp16>(
+              (values[0] * factor + b) * scale, (values[1] * factor + b) * next);
+        }
       }
+      const int warp = thread / 32 % 4;
+      put(0, warp * 2, warp * 2 + 1, words[0]);
+      put(1, warp * 2, warp * 2 + 1, words[1]);
+      sync_warpgroup();
+#pragma unroll
+      for (int part = 0; part < 2; ++part)
+        if (j * 8 + taken() < tile.rows && h + part * 64 < args.hidden)
+          *reinterpret_cast<uint4*>(to + part * 64) = take(part);
+      next_lot();
     }
   }
 
@@ -369,12 +450,15 @@ __global__ void __launch_bounds__(kConfig.threads(), 1) kernel(const __grid_cons
   __shared__ uint64 barriers[2 * kConfig.stages + 4];
   __shared__ Progress progress;
   constexpr bool kFc1 = kConfig.phase == Phase::fc1;
+  constexpr Config::Registers kRegisters = kConfig.registers();
+  static_assert(kConfig.registers_fit(), "who takes registers would wait for them forever");
   const int thread = static_cast<int>(threadIdx.x);
 
   const uint32 data = ptx::keep((ptx::smem_u32(smem) + 1023) & ~1023u);
   const uint32 full = ptx::keep(ptx::smem_u32(barriers)), row_full = full + 16 * kConfig.stages;
   const Ring ring{data, full, full + 8 * kConfig.stages};
-  const Ring rows{data + kConfig.stages * kConfig.stage_bytes(), row_full, row_full + 16};
+  const Ring rows{data + kConfig.stages * kConfig.stage_bytes() + kConfig.outgoing_bytes(),
+                  row_full, row_full + 16};
   if (thread == 0) {
     for (int i = 0; i < kConfig.stages; ++i) {
       ptx::mbarrier_init(ring.full + 8 * i, kFc1 ? 1 + kProducers : 1);
@@ -396,7 +480,7 @@ __global__ void __launch_bounds__(kConfig.threads(), 1) kernel(const __grid_cons
     ptx::cluster_sync();
 
   if (thread < kProducers) {
-    ptx::give_registers<kConfig.sums() ? 48 : 56>();
+    ptx::give_registers<kRegisters.producer>();
     Producer<kConfig> producer{args, ring, thread};
     if constexpr (kFc1)
       producer.gather();
@@ -405,12 +489,12 @@ __global__ void __launch_bounds__(kConfig.threads(), 1) kernel(const __grid_cons
     else if (kConfig.sums() && thread == 32)
       Clerk<kConfig>{args, progress}.run();
   } else if (thread < kProducers + kConfig.consumers()) {
-    ptx::take_registers<kConfig.groups == 4 ? 104 : kConfig.sums() ? 192 : 224>();
+    ptx::take_registers<kRegisters.consumer>();
     Consumer<kConfig> consumer{args, ring, thread - kProducers, rows, progress};
     if constexpr (kFc1 && kConfig.sum != Sum::none) consumer.clear_sums();
     consumer.run();
   } else if constexpr (kConfig.sums()) {
-    ptx::give_registers<80>();
+    ptx::give_registers<kRegisters.storer>();
     Storer<kConfig>(args, thread - kProducers - kConfig.consumers()).run();
   }
   // No CTA leaves while its peer may still write to it.

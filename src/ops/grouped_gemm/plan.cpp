@@ -20,7 +20,7 @@ constexpr int kMaxStages = 8;
 constexpr int kStatic = 512;  // barriers and such
 
 int stages(const Config& c, const cuda::DeviceInfo& device) {
-  const int other = 1024 + kStatic + 16 * c.block;  // alignment, barriers, what rows() takes
+  const int other = 1024 + kStatic + c.outgoing_bytes() + 2 * c.row_bytes();  // alignment, barriers
   return std::min(kMaxStages, (device.smem_per_block - other) / c.stage_bytes());
 }
 
@@ -35,16 +35,17 @@ Spans spans_of(const GpuProblem& p, const Config& c) {
   return {.width = width, .slots = std::min(ceil_div(wides, width), std::max(2, fit / width))};
 }
 
-/// Clocks of a step that has `columns` tokens, as measured (docs/performance.md): the tensor cores
-/// take 4 a column and warpgroup, the SM's port to L2 brings 32 bytes, memory 17; packed weights
-/// have to be decoded, best by four warpgroups.
+/// Clocks of a step that has `columns` tokens, if memory is quick, as measured
+/// (docs/performance.md): the tensor cores take 4 a column and warpgroup, the SM's port to L2
+/// brings 40 bytes; packed weights have to be decoded, best by four warpgroups.
 double step_clocks(const Config& c, int columns) {
-  const double weights = c.groups * c.weight_bytes();
   const double tensor = 4.0 * c.groups * columns;
-  const double port = (weights / c.cluster + 2.0 * Config::kDepth * columns) / 32;
-  if (c.weights == Weights::half) return std::max({tensor, port, 1.02 * weights / kReadBytes});
+  const double port =
+      (1.0 * c.groups * c.weight_bytes() / c.cluster + 2.0 * Config::kDepth * columns) / 40;
+  const double few_stages = c.block > 144 ? 1.06 : 1;
+  if (c.weights == Weights::half) return few_stages * std::max(tensor, port);
   const double decode = c.groups * (c.groups == 4 ? 350.0 + 5 * columns : 480.0 + 2 * columns);
-  return std::max({tensor / 0.62, port, decode});
+  return few_stages * std::max({tensor / 0.62, port, decode});
 }
 
 /// What summing up adds, in bytes from memory.
@@ -68,7 +69,8 @@ std::optional<std::string> gpu_declines(const GpuProblem& p, const cuda::DeviceI
 
 std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceInfo& device) {
   std::vector<GpuConfigs> all;
-  constexpr int kBlocks[] = {16, 32, 64, 96, 128, 144};  // each with the one before it as `narrow`
+  constexpr int kBlocks[] = {16,  32,  64,  96,
+                             128, 144, 160, 176};  // each with the one before it as `narrow`
   struct Shape {
     int cluster, groups;
   };
@@ -76,8 +78,9 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
     for (const int& block : kBlocks) {
       if (cluster > 1 && block < 64) continue;  // two more blocks are better than one of each CTA
       if (groups > 2 && (block > 32 || p.weights == Weights::half)) continue;  // registers
+      if (block > 144 && (cluster > 1 || p.weights != Weights::half)) continue;
       for (const Sum sum : {Sum::exact, Sum::none}) {
-        if (groups > 2 && sum != Sum::none) continue;            // registers
+        if ((groups > 2 || block > 144) && sum != Sum::none) continue;  // registers
         if (sum == Sum::none && p.half == Half::fp16) continue;  // rows would be as coarse as `out`
         Config c = {.phase = Phase::fc1,
                     .block = block,
@@ -91,33 +94,49 @@ std::vector<GpuConfigs> gpu_candidates(const GpuProblem& p, const cuda::DeviceIn
                     .weight_on_input = p.weight_on_input,
                     .half = p.half,
                     .weights = p.weights};
-        c.stages = stages(c, device);
         GpuConfigs pair = {.fc1 = c, .fc2 = c, .spans = spans_of(p, c)};
         pair.fc2.phase = Phase::fc2;
         pair.fc2.activation = device::ActivationCode::identity;
+        pair.fc1.stages = stages(pair.fc1, device);
+        pair.fc2.stages = stages(pair.fc2, device);
         all.push_back(pair);
       }
     }
   }
   std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) {
-    return expected_cost(p, a) < expected_cost(p, b);
+    return expected_cost(p, a, device.multiprocessors) <
+           expected_cost(p, b, device.multiprocessors);
   });
   return all;
 }
 
-double expected_cost(const GpuProblem& p, const GpuConfigs& configs) {
+double expected_cost(const GpuProblem& p, const GpuConfigs& configs, int multiprocessors) {
   const Config& c = configs.fc1;
+  const double workers = std::max(1, multiprocessors / c.cluster);
   const ExpectedRows expected = expected_rows(p.tokens, p.slots_a_token, p.lists);
-  double clocks = 0;  // of a step, over all blocks of an expert
+  double blocks = 0, clocks = 0;  // an expert has, a block's step takes
   for (const double r : expected.rows) {
-    const double blocks = std::ceil(r / c.group());
-    const double tile = r / blocks / c.cluster;
-    clocks += blocks * c.cluster * step_clocks(c, tile <= c.narrow ? c.narrow : c.block) / 3;
+    const double some = std::ceil(r / c.group());
+    const double tile = r / some / c.cluster;
+    blocks += some / expected.rows.size();
+    clocks += some * step_clocks(c, tile <= c.narrow ? c.narrow : c.block) / expected.rows.size();
   }
-  const double steps = expected.experts * (device::is_gated(p.activation) ? 3 : 2) *
-                       p.intermediate * p.hidden / (c.wide_rows() * Config::kDepth);
+  clocks /= blocks;
+  // A phase takes as long as the weights of all, or about as the SMs that have a tile more than
+  // others, and either is a little in the other's way.
+  const auto phase = [&](int outputs, int depth) {
+    const double wides = expected.experts * ceil_div(outputs, c.wide_rows());
+    const double memory = wides * c.groups * c.weight_bytes() / kReadBytes / multiprocessors;
+    const double tiles = wides * blocks / workers;
+    const double compute = (tiles + std::ceil(tiles)) / 2 * clocks;
+    return ceil_div(depth, Config::kDepth) *
+           (std::max(memory, compute) + 0.1 * std::min(memory, compute));
+  };
+  const int outputs = (device::is_gated(p.activation) ? 2 : 1) * p.intermediate;
   constexpr double kFixed = 72e6;  // 18 us
-  return steps * clocks * kReadBytes + sum_cost(p, configs.fc2.sum) + kFixed;
+  return (phase(outputs, p.hidden) + phase(p.hidden, p.intermediate)) * kReadBytes *
+             multiprocessors +
+         sum_cost(p, configs.fc2.sum) + kFixed;
 }
 
 std::string to_string(const Config& c) {

@@ -45,7 +45,7 @@ std::optional<std::string> gpu_declines(const GpuProblem& problem, const cuda::D
 std::vector<GpuConfigs> gpu_candidates(const GpuProblem& problem, const cuda::DeviceInfo& device);
 
 /// How long a problem's GEMMs take, as bytes that memory delivers meanwhile: the candidates' order.
-double expected_cost(const GpuProblem& problem, const GpuConfigs& configs);
+double expected_cost(const GpuProblem& problem, const GpuConfigs& configs, int multiprocessors);
 
 /// "sm90 fc1 block 128 narrow 32 cluster 2 stages 4"
 std::string to_string(const Config& config);

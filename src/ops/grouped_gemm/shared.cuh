@@ -56,7 +56,7 @@ enum class Sum : int {
 /// What the plan chooses and the kernel is compiled for.
 struct Config {
   Phase phase;
-  int block;    // tokens of a tile at most: 16, 32, 64, 96, 128 or 144
+  int block;    // tokens of a tile at most: 16, 32, 64, 96, 128, 144, 160 or 176
   int narrow;   // tiles with at most this many tokens have so few columns; `block`: all have more
   int cluster;  // CTAs that share weights, each with a block of the expert's tokens: 1 or 2
   int groups;   // consumer warpgroups, each with kRows rows of a tile: 2 or, of packed weights, 4
@@ -79,6 +79,21 @@ struct Config {
   constexpr bool sums() const { return phase == Phase::fc2 && sum != Sum::none; }
   /// Copy warps, consumers and storers.
   constexpr int threads() const { return 128 + consumers() + (sums() ? 128 : 0); }
+  /// Registers of their threads. A launch gets as many for each; what some give away others take.
+  struct Registers {
+    int producer, consumer, storer;
+  };
+  constexpr Registers registers() const {
+    if (groups == 4) return {56, 104, 0};
+    if (sums()) return {48, 192, 80};
+    return phase == Phase::fc1 && block > 144 ? Registers{40, 232, 0} : Registers{56, 224, 0};
+  }
+  constexpr bool registers_fit() const {
+    const Registers r = registers();
+    const int launched = 65536 / threads() / 8 * 8;
+    return 128 * r.producer + consumers() * r.consumer + (sums() ? 128 * r.storer : 0) <=
+           threads() * launched;
+  }
   /// Tokens of an entry of the list of blocks.
   constexpr int group() const { return block * cluster; }
   constexpr int act_rows() const { return device::is_gated(activation) ? kRows / 2 : kRows; }
@@ -91,7 +106,13 @@ struct Config {
   constexpr int row_bytes() const {
     return phase == Phase::fc1 ? 0 : sums() ? block * 8 : block * 4;
   }
-  constexpr int smem_bytes() const { return 1024 + stages * stage_bytes() + 2 * row_bytes(); }
+  /// Outputs on their way to memory: of kLot tokens a warpgroup's, twice.
+  static constexpr int kLot = 16;
+  constexpr int lot_bytes() const { return kLot * act_rows() * 2; }
+  constexpr int outgoing_bytes() const { return sums() ? 0 : groups * 2 * lot_bytes(); }
+  constexpr int smem_bytes() const {
+    return 1024 + stages * stage_bytes() + outgoing_bytes() + 2 * row_bytes();
+  }
 };
 
 }  // namespace switchyard::grouped_gemm

@@ -4,12 +4,12 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "bench/gpu/machine.h"
-#include "bench/gpu/random_layer.h"
+#include "cli/bench/machine.h"
 #include "moe/gpu_plan.h"
+#include "moe/random_layer.h"
 #include "moe/state.h"
 
-namespace switchyard::bench {
+namespace switchyard::cli::bench {
 
 enum class Compare { no, with_definition };
 
@@ -17,7 +17,7 @@ enum class Compare { no, with_definition };
 class Batch {
  public:
   Batch(const Machine& machine, const MoeState& layer, const MoeWeights& weights,
-        const MoeProblem& problem, Values& values);
+        const MoeProblem& problem, moe::Values& values);
 
   /// Experts that a routing reaches, their mean.
   double active_experts() const noexcept { return active_; }
@@ -26,6 +26,10 @@ class Batch {
   /// `samples` graph replays, host_us, workspace_bytes.
   nlohmann::json measure(const moe::GpuExperts& experts, int samples, Compare compare);
 
+  /// A row for each of its launches: op, variant, bytes, flops, and what the launch adds to those
+  /// before it.
+  std::vector<nlohmann::json> measure_ops(const moe::GpuExperts& experts, int samples);
+
  private:
   using Half = std::uint16_t;
 
@@ -33,11 +37,12 @@ class Batch {
   MoeBuffers buffers(const cuda::DeviceBuffer& workspace, int routing) const;
   MoeBuffers host_inputs(int routing) const;
   PlanState plan(const moe::GpuExperts& experts) const;
-  void enqueue(const PlanState& plan, const cuda::DeviceBuffer& workspace, int routing) const;
+  void enqueue(const PlanState& plan, const cuda::DeviceBuffer& workspace, int routing,
+               int launches = moe::kAllLaunches) const;
   std::vector<Half> run(const PlanState& plan, const cuda::DeviceBuffer& workspace,
                         unsigned char poison) const;
   std::vector<double> graph_us(const PlanState& plan, const cuda::DeviceBuffer& workspace,
-                               int samples) const;
+                               int samples, int launches = moe::kAllLaunches) const;
   double host_us(const PlanState& plan, const cuda::DeviceBuffer& workspace) const;
   void define();
   double error_ratio(const std::vector<Half>& out);
@@ -55,4 +60,4 @@ class Batch {
   double active_ = 0;
 };
 
-}  // namespace switchyard::bench
+}  // namespace switchyard::cli::bench

@@ -1,4 +1,4 @@
-#include "bench/gpu/batch.h"
+#include "cli/bench/batch.h"
 
 #include <algorithm>
 #include <chrono>
@@ -11,7 +11,7 @@
 #include "moe/plan.h"
 #include "moe/reference.h"
 
-namespace switchyard::bench {
+namespace switchyard::cli::bench {
 namespace {
 
 constexpr int kRoutings = 8;
@@ -19,13 +19,13 @@ constexpr int kRoutings = 8;
 }  // namespace
 
 Batch::Batch(const Machine& machine, const MoeState& layer, const MoeWeights& weights,
-             const MoeProblem& problem, Values& values)
+             const MoeProblem& problem, moe::Values& values)
     : machine_(machine), layer_(layer), weights_(weights), problem_(problem) {
   tokens_ = values.tensor({problem.tokens, problem.config.hidden}, 1);
   device_tokens_ = upload(tokens_);
   out_ = cuda::DeviceBuffer(machine.context, static_cast<std::size_t>(tokens_.bytes()));
   for (int i = 0; i < kRoutings; ++i) {
-    logits_.push_back(random_logits(problem, i, values));
+    logits_.push_back(moe::random_logits(problem, i, values));
     device_logits_.push_back(upload(logits_.back()));
     const moe::Routed routed =
         moe::reference_route(problem.config, weights, host_inputs(i), moe::Rounding::exact);
@@ -52,6 +52,27 @@ nlohmann::json Batch::measure(const moe::GpuExperts& experts, int samples, Compa
   row["host_us"] = host_us(plan, workspace);
   row["workspace_bytes"] = plan.workspace_bytes;
   return row;
+}
+
+std::vector<nlohmann::json> Batch::measure_ops(const moe::GpuExperts& experts, int samples) {
+  const PlanState plan = this->plan(experts);
+  const cuda::DeviceBuffer workspace(machine_.context, plan.workspace_bytes);
+  std::vector<nlohmann::json> rows;
+  double before = 0;
+  for (const moe::Step& step : plan.steps) {
+    const int launches = static_cast<int>(rows.size()) + 1;
+    const std::vector<double> us = graph_us(plan, workspace, samples, launches);
+    const double until = us[us.size() / 2];
+    rows.push_back({{"op", step.op},
+                    {"variant", step.variant},
+                    {"bytes", step.bytes},
+                    {"flops", step.flops},
+                    {"median_us", until - before},
+                    {"until_us", until},
+                    {"samples", samples}});
+    before = until;
+  }
+  return rows;
 }
 
 cuda::DeviceBuffer Batch::upload(const Tensor& t) const {
@@ -87,10 +108,11 @@ PlanState Batch::plan(const moe::GpuExperts& experts) const {
 }
 
 /// What MoePlan::enqueue does.
-void Batch::enqueue(const PlanState& plan, const cuda::DeviceBuffer& workspace, int routing) const {
+void Batch::enqueue(const PlanState& plan, const cuda::DeviceBuffer& workspace, int routing,
+                    int launches) const {
   const MoeBuffers b = buffers(workspace, routing);
   moe::check_arguments(layer_, plan, b, moe::Memory::device);
-  moe::run_gpu(*layer_.gpu, *plan.gpu, b, machine_.stream.get());
+  moe::run_gpu(*layer_.gpu, *plan.gpu, b, machine_.stream.get(), launches);
 }
 
 std::vector<Batch::Half> Batch::run(const PlanState& plan, const cuda::DeviceBuffer& workspace,
@@ -105,19 +127,14 @@ std::vector<Batch::Half> Batch::run(const PlanState& plan, const cuda::DeviceBuf
 }
 
 std::vector<double> Batch::graph_us(const PlanState& plan, const cuda::DeviceBuffer& workspace,
-                                    int samples) const {
+                                    int samples, int launches) const {
   const cuda::CUstream stream = machine_.stream.get();
   const cuda::Graph graph = cuda::Graph::capture(machine_.context, stream, [&] {
-    for (int i = 0; i < kRoutings; ++i) enqueue(plan, workspace, i);
+    for (int i = 0; i < kRoutings; ++i) enqueue(plan, workspace, i, launches);
   });
   std::vector<double> us;
   for (int i = 0; i < samples + 2; ++i) {
-    const cuda::Event start(machine_.context, cuda::Timing::on),
-        end(machine_.context, cuda::Timing::on);
-    start.record(stream);
-    graph.launch(stream);
-    end.record(stream);
-    const double t = cuda::elapsed_us(start, end) / kRoutings;
+    const double t = machine_.timer.replay_us(graph, stream) / kRoutings;
     if (i >= 2) us.push_back(t);
   }
   std::sort(us.begin(), us.end());
@@ -171,4 +188,4 @@ double Batch::error_ratio(const std::vector<Half>& out) {
   return close.finite_match ? close.worst_ratio : 1e9;
 }
 
-}  // namespace switchyard::bench
+}  // namespace switchyard::cli::bench

@@ -1,17 +1,16 @@
-#include "bench/gpu/machine.h"
+#include "cli/bench/machine.h"
 
 #include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <vector>
 
-#include "bench/gpu/random_layer.h"
 #include "cuda/driver.h"
+#include "moe/random_layer.h"
 #include "switchyard/error.h"
 
-namespace switchyard::bench {
+namespace switchyard::cli::bench {
 namespace {
 
 /// The one product that is asked of cuBLAS, under its own names. Its handle and its library stay
@@ -83,34 +82,19 @@ double median_us(const Machine& machine, int samples, const Enqueue& enqueue) {
 }
 
 double read_tbs(Machine& machine) {
-  struct Args {
-    const void* from;
-    long long count;
-    void* sink;
-  };
-  const cuda::DeviceInfo& info = machine.context.info();
-  const jit::Launch launch = {
-      .kernel = machine.loader.kernel({.file = "tune/ceilings.cuh",
-                                       .instance = "switchyard::tune::read_kernel",
-                                       .arch = jit::architecture(info.sm),
-                                       .options = {}}),
-      .grid = {static_cast<unsigned>(info.multiprocessors) * 4},
-      .block = {512},
-      .cluster = {},
-      .smem_bytes = 0,
-      .overlap_previous = false};
+  const jit::Launch launch = moe::read_launch(machine.context.info(), machine.loader);
   constexpr std::size_t kBytes = std::size_t{4} << 30;
   const cuda::DeviceBuffer buffer(machine.context, kBytes), sink(machine.context, 4);
   cuda::fill(buffer.data(), 0x5a, kBytes, machine.stream.get());
   const double us = median_us(machine, 10, [&] {
-    jit::enqueue(launch, Args{buffer.data(), kBytes / 16, sink.data()}, machine.stream.get());
+    moe::enqueue_read(launch, buffer.data(), kBytes, sink.data(), machine.stream.get());
   });
   return static_cast<double>(kBytes) / us * 1e-6;
 }
 
 double mma_tflops(Machine& machine) {
   const Cublas cublas(machine.stream.get());
-  Values values(2);
+  moe::Values values(2);
   double best = 0;
   for (const int n : {4096, 8192}) {
     const Tensor host = values.tensor({n, n}, 1);
@@ -132,17 +116,11 @@ Machine::Machine()
     : context(cuda::Context::open(0)),
       current(context),
       stream(context),
-      loader(context, std::make_shared<jit::Cache>(jit::cache_options_from_env())) {}
+      loader(context, std::make_shared<jit::Cache>(jit::cache_options_from_env())),
+      timer(context, loader) {}
 
 Ceilings measure_ceilings(Machine& machine) {
   return {.read_tbs = read_tbs(machine), .mma_tflops = mma_tflops(machine)};
 }
 
-std::string driver_version() {
-  std::string version;
-  std::ifstream("/sys/module/nvidia/version") >> version;
-  if (version.empty()) version = fmt::format("CUDA {}", cuda::driver_version());
-  return version;
-}
-
-}  // namespace switchyard::bench
+}  // namespace switchyard::cli::bench

@@ -1,12 +1,11 @@
 #pragma once
 
-#include <string>
-
 #include "cuda/memory.h"
 #include "cuda/stream.h"
 #include "jit/kernel.h"
+#include "moe/gpu_timer.h"
 
-namespace switchyard::bench {
+namespace switchyard::cli::bench {
 
 /// The first GPU, a stream of it, and its kernels.
 struct Machine {
@@ -15,6 +14,7 @@ struct Machine {
   cuda::Current current;
   cuda::Stream stream;
   jit::Loader loader;
+  moe::GpuTimer timer;
 };
 
 /// What the machine can do at best, measured in the run that is compared with it.
@@ -25,7 +25,4 @@ struct Ceilings {
 /// Throws Unsupported, with the way out, without cuBLAS.
 Ceilings measure_ceilings(Machine& machine);
 
-/// "580.159.04"; the CUDA version that the driver supports where the kernel module does not say.
-std::string driver_version();
-
-}  // namespace switchyard::bench
+}  // namespace switchyard::cli::bench

@@ -1,4 +1,4 @@
-#include "bench/gpu/random_layer.h"
+#include "moe/random_layer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,7 @@
 #include "formats/fp8.cuh"
 #include "switchyard/error.h"
 
-namespace switchyard::bench {
+namespace switchyard::moe {
 namespace {
 
 constexpr std::size_t kTable = (std::size_t{1} << 21) - 9;
@@ -62,8 +62,8 @@ ExpertMatrix random_matrix(const WeightFormat& format, const Shape& shape, int p
   if (format == weight_format("nvfp4") || format == weight_format("mxfp4"))
     return random_fp4(format, shape, parts, size, values);
   if (format != weight_format("bf16"))
-    throw InvalidArgument("[bench] format: expected bf16, nvfp4 or mxfp4, got " +
-                          to_string(format) + ".");
+    throw Unsupported("[bench] format: random layers are bf16, nvfp4 or mxfp4, got " +
+                      to_string(format) + ".");
   ExpertMatrix m;
   m.elements = values.tensor(shape, size);
   return m;
@@ -113,17 +113,36 @@ Tensor Values::floats(const Shape& shape, float scale) {
   return t;
 }
 
-MoeWeights random_weights(const MoeProblem& p, Values& values) {
+Tensor Values::runs(const Shape& shape) {
+  Tensor t(DType::f32, shape);
+  fill(t, table_);
+  return t;
+}
+
+namespace {
+
+ExpertWeights random_experts(const MoeProblem& p, int experts, int intermediate, Values& values) {
   const MoeConfig& c = p.config;
-  const std::int64_t outputs = (c.activation.gated() ? 2 : 1) * c.intermediate;
-  MoeWeights w;
-  w.experts.gate_up =
-      random_matrix(p.format, {c.experts, outputs, c.hidden}, c.activation.gated() ? 2 : 1, values);
-  w.experts.down = random_matrix(p.format, {c.experts, c.hidden, c.intermediate}, 1, values);
+  const int parts = c.activation.gated() ? 2 : 1;
+  const std::int64_t outputs = std::int64_t{parts} * intermediate;
+  ExpertWeights w;
+  w.gate_up = random_matrix(p.format, {experts, outputs, c.hidden}, parts, values);
+  w.down = random_matrix(p.format, {experts, c.hidden, intermediate}, 1, values);
   if (p.bias) {
-    w.experts.gate_up.bias = values.floats({c.experts, outputs}, 0.1F);
-    w.experts.down.bias = values.floats({c.experts, c.hidden}, 0.1F);
+    w.gate_up.bias = values.floats({experts, outputs}, 0.1F);
+    w.down.bias = values.floats({experts, c.hidden}, 0.1F);
   }
+  return w;
+}
+
+}  // namespace
+
+MoeWeights random_weights(const MoeProblem& p, int experts, Values& values) {
+  const MoeConfig& c = p.config;
+  MoeWeights w;
+  w.experts = random_experts(p, experts, c.intermediate, values);
+  if (c.shared_intermediate > 0) w.shared = random_experts(p, 1, c.shared_intermediate, values);
+  if (c.shared_gate) w.shared_gate = values.floats({c.hidden}, 0.01F);
   const RoutingMethod method = c.routing.method;
   if (method == RoutingMethod::deepseek_v3 || method == RoutingMethod::sigmoid_bias ||
       method == RoutingMethod::sqrt_softplus_bias)
@@ -132,22 +151,27 @@ MoeWeights random_weights(const MoeProblem& p, Values& values) {
 }
 
 Tensor random_logits(const MoeProblem& p, int turn, Values& values) {
-  constexpr float kChosen = 20;
-  const int experts = p.config.experts, k = p.config.top_k;
-  Tensor t = values.floats({p.tokens, experts}, 1.0F);
-  for (int token = 0; token < p.tokens; ++token) {
-    float* row = t.as<float>() + static_cast<std::int64_t>(token) * experts;
-    const auto slot = [&](int first, int j) -> float& {
-      return row[(static_cast<std::int64_t>(first) * k + j) % experts];
-    };
-    if (p.load == "zipf")
-      for (int e = 0; e < experts; ++e) slot(turn, e) -= 1.2F * std::log1p(static_cast<float>(e));
-    for (int j = 0; j < k; ++j) {
-      if (p.load == "balanced") slot(turn + token, j) += kChosen;
-      if (p.load == "hot") slot(turn, j) += kChosen;
-    }
-  }
+  Tensor t = values.floats({p.tokens, p.config.experts}, 1.0F);
+  apply_load(t, p.load, p.config.top_k, turn);
   return t;
 }
 
-}  // namespace switchyard::bench
+void apply_load(Tensor& logits, std::string_view load, int k, int turn) {
+  constexpr float kChosen = 20;
+  const std::int64_t tokens = logits.shape()[0], experts = logits.shape()[1];
+  std::vector<float> rarer(static_cast<std::size_t>(experts));
+  if (load == "zipf")
+    for (std::int64_t e = 0; e < experts; ++e)
+      rarer[static_cast<std::size_t>((std::int64_t{turn} * k + e) % experts)] =
+          1.2F * std::log1p(static_cast<float>(e));
+  for (std::int64_t token = 0; token < tokens; ++token) {
+    float* row = logits.as<float>() + token * experts;
+    for (std::int64_t e = 0; load == "zipf" && e < experts; ++e)
+      row[e] -= rarer[static_cast<std::size_t>(e)];
+    const std::int64_t first = (turn + (load == "balanced" ? token : 0)) * k;
+    for (int j = 0; j < k && (load == "balanced" || load == "hot"); ++j)
+      row[(first + j) % experts] += kChosen;
+  }
+}
+
+}  // namespace switchyard::moe

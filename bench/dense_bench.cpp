@@ -15,7 +15,8 @@
 
 #include "base/random.h"
 #include "base/thread_pool.h"
-#include "bench/gpu/machine.h"
+#include "cli/bench/machine.h"
+#include "cuda/driver.h"
 #include "formats/bf16.cuh"
 #include "formats/nvfp4.cuh"
 #include "formats/scale_layout.cuh"
@@ -27,6 +28,10 @@
 namespace switchyard::bench {
 namespace {
 
+using cli::bench::Ceilings;
+using cli::bench::Machine;
+using cli::bench::measure_ceilings;
+using cuda::driver_version;
 using dense_moe::GpuProblem;
 using dense_moe::Phase;
 using dense_moe::Tactic;
