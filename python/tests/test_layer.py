@@ -274,6 +274,7 @@ def test_check_and_presets():
 
 
 def test_tuning_reads_problem_lines_first():
-    for problems in ("moe t8 h64 i32 e4 k2 swigloo", ["moe t8 h64 i32 e4 k2", "moe t8 h64 swigloo"]):
+    wrong = "moe t8 h64 i32 e4 k2 swigloo"
+    for problems in (wrong, ["moe t8 h64 i32 e4 k2", wrong]):
         with pytest.raises(switchyard.InvalidArgument, match="swiglu"):
             switchyard.tune(problems)
