@@ -30,15 +30,14 @@ Row measure(std::span<const double> rounded, std::span<const double> exact) {
   return row;
 }
 
-/// What nine of ten rows' honest errors stay below.
-double usual(const std::vector<Row>& rows) {
+double median(const std::vector<Row>& rows) {
   std::vector<double> values;
   for (const Row& row : rows)
     if (row.scale > 0) values.push_back(row.honest);
   if (values.empty()) return 0;
-  const auto at = values.begin() + static_cast<std::ptrdiff_t>(values.size() * 9 / 10);
-  std::nth_element(values.begin(), at, values.end());
-  return *at;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
 }
 
 }  // namespace
@@ -51,7 +50,7 @@ Closeness compare(std::span<const double> actual, std::span<const double> rounde
   std::vector<Row> measured;
   for (std::size_t r = 0; r < rows; ++r)
     measured.push_back(measure(rounded.subspan(r * cols, cols), exact.subspan(r * cols, cols)));
-  const double least = std::max(usual(measured), unit_roundoff / 2);
+  const double least = std::max(median(measured), unit_roundoff / 2);
 
   std::size_t zeros = 0;
   for (std::size_t i = 0; i < exact.size(); ++i) {

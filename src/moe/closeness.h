@@ -16,8 +16,7 @@ struct Closeness {
 
 /// Compares [rows, cols], each row with an allowance of its own, so that a loud token cannot hide a
 /// quiet one: the honest run's largest error relative to the row's largest value, and at least what
-/// nine of ten rows stay below, because a short row may round luckily. An empty array gives ratio
-/// 0.
+/// the median row has, because a short row may round luckily. An empty array gives ratio 0.
 ///
 /// `rounded` is the same formula with the kernel's rounding points; `unit_roundoff` is the output
 /// type's (2^-9 for bf16): no row is asked for less than half of it.

@@ -339,7 +339,7 @@ void GpuLayer::repeat_experts(int locals) {
   const cuda::Stream stream(context_);
   const auto given = static_cast<std::size_t>(shape_.locals),
              lists = static_cast<std::size_t>(shape_.lists()),
-             all = static_cast<std::size_t>(locals + shape_.shared);
+             all = static_cast<std::size_t>(locals) + static_cast<std::size_t>(shape_.shared);
   for (cuda::DeviceBuffer* buffer :
        {&gate_up, &down, &gate_up_bias, &down_bias, &gate_up_factors, &down_factors, &down_norms}) {
     const std::size_t one = buffer->bytes() / lists;

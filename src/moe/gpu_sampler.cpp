@@ -74,8 +74,7 @@ class SampledLayer {
 
   MoeWeights few_experts() {
     const int locals = problem_.config.experts / problem_.ep_ranks;
-    MoeWeights weights = random_weights(problem_, std::min(locals, kDifferentExperts), values_);
-    return weights;
+    return random_weights(problem_, std::min(locals, kDifferentExperts), values_);
   }
 
   cuda::DeviceBuffer upload(const Tensor& t) const {

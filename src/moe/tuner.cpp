@@ -213,7 +213,7 @@ tuner::Summary tune_on(const cuda::DeviceInfo& device, tune::Sampler& sampler,
 namespace switchyard::tuner {
 
 std::filesystem::path file() {
-  const std::filesystem::path file = moe::picks_file();
+  std::filesystem::path file = moe::picks_file();
   require(!file.empty(),
           "[tune] file: expected SWITCHYARD_CACHE_DIR, XDG_CACHE_HOME or HOME in the environment, "
           "got none. Name a file with --out, or set SWITCHYARD_CACHE_DIR.");
@@ -254,7 +254,8 @@ int merge(std::span<const std::filesystem::path> from, const std::filesystem::pa
           continue;
         }
         const std::string name = row.place.device + json(row.place.versions).dump();
-        tables.try_emplace(name, row.place, log_info).first->second.add(std::move(row));
+        tune::Table& table = tables.try_emplace(name, row.place, log_info).first->second;
+        table.add(std::move(row));
       } catch (const Error& error) {
         if (report)
           report(fmt::format("[tune] {}:{} is skipped: {}.", path.string(), number, error.what()));
