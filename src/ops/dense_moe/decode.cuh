@@ -53,44 +53,83 @@ __device__ inline Block quantise(const uint16* tokens, float encode_scale) {
 }
 
 /// At a multiple of 16 columns of [T, columns].
+template <bool kQuantise>
 __device__ inline Block block_at(const Activations& args, int64 row, int64 columns, int64 column) {
-  if (args.tokens) return quantise(args.tokens + row * columns + column, args.encode_scale);
-  return {*reinterpret_cast<const uint2*>(args.codes + (row * columns + column) / 2),
-          args.scales[formats::offset_128x4(row, column / 16, columns / 16)]};
+  if constexpr (kQuantise) {
+    return quantise(args.tokens + row * columns + column, args.encode_scale);
+  } else {
+    return {*reinterpret_cast<const uint2*>(args.codes + (row * columns + column) / 2),
+            args.scales[formats::offset_128x4(row, column / 16, columns / 16)]};
+  }
 }
 
 /// Columns 16 * sixteenth and on of k tile `k` of an expert, of one token.
-__device__ inline void decode_block(const Activations& args, int row, int expert, int k,
-                                    int sixteenth) {
-  const int column = k * 64 + sixteenth * 16;
-  const int block = row / args.block_rows, r = row - block * args.block_rows;
-  uint32 pairs[8] = {};
-  if (row < args.token_count && column < args.width) {
-    const Block from = block_at(args, row, static_cast<int64>(args.experts) * args.width,
-                                static_cast<int64>(expert) * args.width + column);
-    const uint32 scale = device::from_f32<Half::bf16>(formats::decode_e4m3(from.scale)) * 0x10001u;
-    const uint32 power = device::from_f32<Half::bf16>(power_of(args, row, expert)) * 0x10001u;
+struct Sixteenth {
+  int row, expert, k, sixteenth;
+  __device__ int column() const { return k * 64 + sixteenth * 16; }
+};
+__device__ inline Sixteenth place(const Activations& args, uint32 i, uint32 rows) {
+  const uint32 tile = i / 4 / rows, place = tile / args.k_tiles;
+  return {static_cast<int>(i / 4 - tile * rows), listed(args, place),
+          static_cast<int>(tile - place * args.k_tiles), static_cast<int>(i % 4)};
+}
+
+/// What a place's bf16 are made of; zeros beyond the matrix.
+struct Source {
+  Block block;
+  float power;
+};
+template <bool kQuantise>
+__device__ inline Source load(const Activations& args, const Sixteenth& at) {
+  if (at.row >= args.token_count || at.column() >= args.width) return {};
+  return {block_at<kQuantise>(args, at.row, static_cast<int64>(args.experts) * args.width,
+                              static_cast<int64>(at.expert) * args.width + at.column()),
+          power_of(args, at.row, at.expert)};
+}
+__device__ inline void store(const Activations& args, const Sixteenth& at, const Source& from) {
+  const int block = at.row / args.block_rows, r = at.row - block * args.block_rows;
+  const uint32 scale =
+      device::from_f32<Half::bf16>(formats::decode_e4m3(from.block.scale)) * 0x10001u;
+  const uint32 power = device::from_f32<Half::bf16>(from.power) * 0x10001u;
+  uint32 pairs[8];
 #pragma unroll
-    for (int p = 0; p < 8; ++p)
-      pairs[p] = decode_pair((p < 4 ? from.codes.x : from.codes.y) >> p % 4 * 8, scale, power);
-  }
-  const int64 tile = (static_cast<int64>(block) * args.experts + expert) * args.k_tiles + k;
+  for (int p = 0; p < 8; ++p)
+    pairs[p] =
+        decode_pair((p < 4 ? from.block.codes.x : from.block.codes.y) >> p % 4 * 8, scale, power);
+  const int64 tile = (static_cast<int64>(block) * args.experts + at.expert) * args.k_tiles + at.k;
   uint8* to = args.tiles + (tile * args.block_rows + r) * 128;
 #pragma unroll
   for (int c = 0; c < 2; ++c)
-    *reinterpret_cast<uint4*>(to + ((sixteenth * 2 + c ^ r % 8) << 4)) = {
+    *reinterpret_cast<uint4*>(to + ((at.sixteenth * 2 + c ^ r % 8) << 4)) = {
         pairs[4 * c], pairs[4 * c + 1], pairs[4 * c + 2], pairs[4 * c + 3]};
 }
 
+/// The share of thread `own` of `all`. Memory answers late: kAtOnce loads are under way together.
+template <bool kQuantise, int kAtOnce>
+__device__ inline void decode_tokens(const Activations& args, uint32 own, uint32 all,
+                                     uint32 experts, uint32 rows) {
+  const uint32 count = experts * args.k_tiles * rows * 4;
+  for (uint32 first = own; first < count; first += kAtOnce * all) {
+    Source from[kAtOnce];
+#pragma unroll
+    for (uint32 j = 0; j < kAtOnce; ++j)
+      if (const uint32 i = first + j * all; i < count)
+        from[j] = load<kQuantise>(args, place(args, i, rows));
+#pragma unroll
+    for (uint32 j = 0; j < kAtOnce; ++j)
+      if (const uint32 i = first + j * all; i < count) store(args, place(args, i, rows), from[j]);
+  }
+}
+
 /// The share of thread `own` of `all`.
+template <int kAtOnce>
 __device__ inline void decode(const Activations& args, uint32 own, uint32 all) {
   const uint32 experts = args.experts_listed ? *args.experts_listed : args.experts;
   const uint32 rows = args.blocks * args.block_rows;
-  for (uint32 i = own; i < experts * args.k_tiles * rows * 4; i += all) {
-    const uint32 tile = i / 4 / rows, place = tile / args.k_tiles;
-    decode_block(args, i / 4 - tile * rows, listed(args, place), tile - place * args.k_tiles,
-                 i % 4);
-  }
+  if (args.tokens)
+    decode_tokens<true, 1>(args, own, all, experts, rows);
+  else
+    decode_tokens<false, kAtOnce>(args, own, all, experts, rows);
   if (!args.alpha) return;
   for (uint32 i = own; i < experts * rows; i += all) {
     const int place = static_cast<int>(i / rows), row = static_cast<int>(i - place * rows);

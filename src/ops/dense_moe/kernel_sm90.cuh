@@ -27,7 +27,7 @@ namespace switchyard::dense_moe {
 using device::Cursor;
 using device::Ring;
 
-enum Barrier : uint32 { kConsumerBar = 1, kDecodedBar };  // 0 is __syncthreads
+enum Barrier : uint32 { kConsumerBar = 1 };  // 0 is __syncthreads
 
 template <Config kConfig>
 struct Stage {
@@ -137,6 +137,7 @@ struct Consumer {
     return kConfig.swap ? lane() / 4 + i % 4 / 2 * 8 : lane() % 4 * 2 + i % 2 + i / 4 % 2 * 8;
   }
   __device__ void release(int stage) const {
+    __syncwarp();  // one lane speaks for all
     if (lane() >= kConfig.cluster) return;
     const uint32 barrier = ring.empty + 8 * stage;
     if constexpr (kConfig.cluster == 1)
@@ -219,8 +220,8 @@ struct Consumer {
   /// without a branch. The stage is still needed on return.
   __device__ void multiply_stage(float (&acc)[kN / 2], int tiles, bool first) const {
     // All at once, unless there are too few registers: what is not there is not used.
-    constexpr int kAhead =
-        kConfig.wide && kConfig.columns > 96 && kConfig.groups == 4 ? 1 : kConfig.depth;
+    constexpr int kMost = !kConfig.wide || kConfig.groups < 4 || kN <= 32 ? 4 : kN <= 96 ? 2 : 1;
+    constexpr int kAhead = kConfig.depth < kMost ? kConfig.depth : kMost;
     Packed weights[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) weights[i] = load(stage(), i);
@@ -246,16 +247,19 @@ struct Consumer {
     }
   }
 
+  __device__ void wait_for_stage() const {
+    ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
+  }
   /// acc += a unit's sum, after a multiplication if the unit has steps. Complete on return.
   __device__ void add_unit(float (&acc)[kN / 2]) {
-#pragma unroll 1
-    for (int k = 0; k < args.k_tiles; k += kConfig.depth) {
-      ring.wait(ring.full + 8 * cursor.stage, cursor.phase);
-      if constexpr (!kFc1)
-        if (k == 0) step(acc);
+    wait_for_stage();
+    if constexpr (!kFc1) step(acc);
+    for (int k = 0;;) {
       multiply_stage(acc, min(kConfig.depth, args.k_tiles - k), k == 0);
       cursor.advance();
       if constexpr (!kConfig.wide) release(stage_before());
+      if ((k += kConfig.depth) >= args.k_tiles) break;
+      wait_for_stage();
     }
     if constexpr (kConfig.wide) {
       ptx::wgmma_wait<0>();
@@ -302,15 +306,25 @@ struct Consumer {
     for (int i = 1 + thread; i <= s.others; i += kConsumers)
       device::take_mark(args.marks + s.slot + i * kConfig.cluster);
     ptx::bar_sync(kConsumerBar, kConsumers);
+    constexpr int kAtOnce = kN <= 8 ? 4 : 1;  // memory answers late
 #pragma unroll 1
-    for (int other = 1; other <= s.others; ++other) {
-      const float4* from = slot(s.slot + other * kConfig.cluster);
+    for (int first = 1; first <= s.others; first += kAtOnce) {
+      float4 parts[kAtOnce][kN / 8];
 #pragma unroll
-      for (int i = 0; i < kN / 8; ++i) {
-        const float4 part = __ldcg(from + i * kConsumers);
-        sum[4 * i] += part.x, sum[4 * i + 1] += part.y;
-        sum[4 * i + 2] += part.z, sum[4 * i + 3] += part.w;
-      }
+      for (int j = 0; j < kAtOnce; ++j)
+#pragma unroll
+        for (int i = 0; i < kN / 8; ++i)
+          if (first + j <= s.others)
+            parts[j][i] = __ldcg(slot(s.slot + (first + j) * kConfig.cluster) + i * kConsumers);
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j)
+#pragma unroll
+        for (int i = 0; i < kN / 8; ++i) {
+          if (first + j > s.others) continue;
+          const float4 part = parts[j][i];
+          sum[4 * i] += part.x, sum[4 * i + 1] += part.y;
+          sum[4 * i + 2] += part.z, sum[4 * i + 3] += part.w;
+        }
     }
   }
 
@@ -468,22 +482,22 @@ __global__ void __launch_bounds__(kConfig.threads(), kConfig.ctas)
     if (thread == 0) {
       if (args.experts_listed) ptx::wait_previous_kernel();
       Copier<kConfig>{args, ring}.weights();
-    } else if (thread / 32 == 1) {
-      ptx::bar_sync(kDecodedBar, kConfig.consumers() + 32);
-      if (thread == 32) {
-        grid.wait();
-        grid.pass();
-        ptx::fence_proxy_async_global();
-        Copier<kConfig>{args, ring}.tokens();
-      }
+    } else if (thread == 32) {
+      ptx::wait_previous_kernel();
+      grid.prepare();  // no barrier of the CTA says that its other thread has
+      grid.wait();
+      grid.pass();
+      ptx::fence_proxy_async_global();
+      Copier<kConfig>{args, ring}.tokens();
     }
   } else {
     if constexpr (kConfig.wide) ptx::take_registers<kConfig.consumer_registers()>();
     const int own = thread - kConfig.copiers();
     ptx::wait_previous_kernel();
     if (own == 0) grid.prepare();
-    decode(args.x, blockIdx.x * kConfig.consumers() + own, gridDim.x * kConfig.consumers());
-    ptx::bar_sync(kDecodedBar, kConfig.consumers() + 32);
+    decode<kConfig.columns >= 64 ? 4 : 1>(args.x, blockIdx.x * kConfig.consumers() + own,
+                                          gridDim.x * kConfig.consumers());
+    ptx::bar_sync(kConsumerBar, kConfig.consumers());
     if (own == 0) grid.arrive();
     Consumer<kConfig> consumer{
         args, ring, reinterpret_cast<float*>(data + kConfig.stages * kConfig.stage_bytes()), own};

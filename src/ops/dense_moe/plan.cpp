@@ -55,9 +55,11 @@ std::vector<Config> configs(const GpuProblem& p, const cuda::DeviceInfo& device)
   // (docs/performance.md). More columns by warps, and fewer by warpgroups, lose everywhere.
   constexpr Shape kShapes[] = {
       {8, 16, 4, 1, 1, 4, false, true},   {8, 16, 2, 2, 1, 4, false, true},
+      {8, 16, 2, 3, 1, 2, false, true},   {16, 32, 4, 1, 2, 4, true, true},
       {16, 32, 4, 1, 1, 4, false, false}, {16, 32, 2, 2, 1, 4, false, false},
       {16, 32, 4, 1, 1, 4, true, true},   {16, 128, 4, 1, 1, 2, true, true},
-      {64, 128, 4, 1, 2, 2, true, true},  {96, 128, 2, 1, 1, 2, true, true}};
+      {64, 64, 4, 1, 1, 4, true, true},   {64, 128, 4, 1, 2, 2, true, true},
+      {96, 128, 2, 1, 1, 2, true, true}};
   std::vector<Config> all;
   for (const int columns : kColumns) {
     if (columns > 8 && columns >= 2 * round_up(p.tokens, 8)) continue;  // half would be padding
