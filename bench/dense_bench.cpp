@@ -31,7 +31,7 @@ namespace {
 using cli::bench::Ceilings;
 using cli::bench::Machine;
 using cli::bench::measure_ceilings;
-using cuda::driver_version;
+using cuda::driver_release;
 using dense_moe::GpuProblem;
 using dense_moe::Phase;
 using dense_moe::Tactic;
@@ -235,7 +235,7 @@ class Bench {
     row["ceiling_read_tbs"] = ceilings_.read_tbs, row["ceiling_mma_tflops"] = ceilings_.mma_tflops;
     row["cold_l2"] = true, row["graph"] = true;
     if (error >= 0) row["error_bf16_steps"] = error;
-    row["gpu"] = machine_.context.info().name, row["driver"] = driver_version();
+    row["gpu"] = machine_.context.info().name, row["driver"] = driver_release();
     row["cuda"] = jit::nvrtc().version, row["commit"] = o_.commit;
     row["date"] = fmt::format("{:%F}", fmt::gmtime(std::time(nullptr)));
     file_ << row.dump() << std::endl;

@@ -81,7 +81,7 @@ TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
     const std::string& instance = programs[i].instance;
     // Four groups of consumers have so few registers that one or two wait in memory while a tile's
     // products are made.
-    // The dense GEMMs' are between segments.
+    // The dense GEMMs' wait between segments.
     const bool grouped = instance.find("grouped_gemm") != std::string::npos;
     const int most = instance.find("dense_moe") != std::string::npos ? 128 : grouped ? 8 : 0;
     EXPECT_LE(binaries[i]->resources.spill_bytes, grouped ? 24 : most) << instance;  // both ways
@@ -102,8 +102,9 @@ TEST(GpuPrograms, OfEveryPresetCompileWithoutLocalMemory) {
       programs.size(), timed.seconds.size(), sum, slowest.first, kAim, slowest.second.c_str());
 }
 
-/// The dense GEMMs' every tactic. Those of 64 tokens and more have so few registers that some of
-/// what a segment needs beside its products waits in memory.
+/// The dense GEMMs' every tactic. Where four warpgroups share the registers, some of what a CTA
+/// needs before its first product, or a segment beside its products, waits in memory: in their SASS
+/// nothing does between the products of a stage or two.
 TEST(GpuPrograms, OfEveryDenseTacticCompile) {
   if (jit::nvrtc().declines) GTEST_SKIP() << *jit::nvrtc().declines;
   std::vector<jit::Program> programs = {dense_moe::alpha_program(90)};
@@ -127,7 +128,7 @@ TEST(GpuPrograms, OfEveryDenseTacticCompile) {
   options.directory = SWITCHYARD_BINARY_DIR "/kernels";
   const auto binaries = jit::Cache(options).get(programs, usable_cores());
   for (std::size_t i = 0; i < programs.size(); ++i) {
-    EXPECT_LE(binaries[i]->resources.spill_bytes, 128) << programs[i].instance;
+    EXPECT_LE(binaries[i]->resources.spill_bytes, 144) << programs[i].instance;
     EXPECT_LE(binaries[i]->resources.stack_bytes, 64) << programs[i].instance;
     EXPECT_EQ(binaries[i]->warnings.find("serialized"), std::string::npos)
         << programs[i].instance << binaries[i]->warnings;

@@ -52,10 +52,9 @@ std::vector<Config> configs(const GpuProblem& p, const cuda::DeviceInfo& device)
     bool wide, swap;
   };
   // What is best for some batch of the reference systems' shape, and what their tactics name
-  // (docs/performance.md). More columns by warps, and fewer by warpgroups, lose everywhere.
+  // (docs/densegemm.md). More columns by warps, and fewer by warpgroups, lose everywhere.
   constexpr Shape kShapes[] = {
       {8, 16, 4, 1, 1, 4, false, true},   {8, 16, 2, 2, 1, 4, false, true},
-      {8, 16, 2, 3, 1, 2, false, true},   {16, 32, 4, 1, 2, 4, true, true},
       {16, 32, 4, 1, 1, 4, false, false}, {16, 32, 2, 2, 1, 4, false, false},
       {16, 32, 4, 1, 1, 4, true, true},   {16, 128, 4, 1, 1, 2, true, true},
       {64, 64, 4, 1, 1, 4, true, true},   {64, 128, 4, 1, 2, 2, true, true},
@@ -174,13 +173,18 @@ double expected_us(const GpuProblem& p, const Tactic& t, const cuda::DeviceInfo&
   const double steps = units * c.cluster * k_tiles(p);
   const double parts = t.split > 0 ? static_cast<double>(jobs(p, c)) * t.split : units;
   const double rounds = std::ceil(parts / workers) * workers / parts;  // the busiest, to the mean
-  // Clocks of an SM's step: memory, what all SMs get from L2, decoding, the tensor cores.
+  // Clocks of an SM's step (bench/results, rows of dense_bench): memory, what all SMs get from L2,
+  // decoding, the tensor cores. Two CTAs that get the same tokens get them no faster.
   const double tiles = c.row_tiles(), columns = blocks.rows;
-  const double memory = tiles * Config::kTileBytes / 17.0;
-  const double port = (tiles * Config::kTileBytes + columns * 128.0 / c.cluster) / 18;
-  const double tensor = tiles * 4.0 * columns / (c.wide ? 0.7 : 0.5);
-  const double decode = tiles * (c.ctas * c.groups >= 4 ? 270 : 400) + tiles * 1.2 * columns;
-  const double clocks = std::max({memory, port, tensor, decode}) * (c.depth == 4 ? 1 : 1.06);
+  const bool busy = c.ctas * c.groups >= 4;
+  const double memory = tiles * Config::kTileBytes / 18.0;
+  const double port = (tiles * Config::kTileBytes + columns * 128.0) / 18.5;
+  const double tensor = tiles * (c.wide ? 160 + 4.6 * columns : 8 * columns) * (busy ? 1.0 : 1.25);
+  const double decode = tiles * ((busy ? 265 : 400) + (c.wide ? 1.2 : 3.6) * columns);
+  double clocks = std::max({memory, port, tensor, decode});
+  if (c.depth < 4) clocks *= 1.02;
+  if (c.stages < 3) clocks *= 1.15;
+  if (p.phase == Phase::fc1) clocks *= 0.84;  // FC2's products end with every expert
   const double clock_mhz = device.clock_khz / 1000.0 * 0.88;
   return steps / device.multiprocessors * clocks * rounds / clock_mhz + 6;
 }
