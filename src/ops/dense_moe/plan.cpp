@@ -167,7 +167,7 @@ std::vector<Tactic> tactics(const GpuProblem& p, const cuda::DeviceInfo& device)
 double expected_us(const GpuProblem& p, const Tactic& t, const cuda::DeviceInfo& device) {
   const Config& c = t.config;
   const Blocks blocks = blocks_of(p.tokens, c);
-  const double workers = dense_moe::ctas(c, device) / c.cluster;
+  const int workers = dense_moe::ctas(c, device) / c.cluster;
   // Steps: a CTA's rows, 64 columns of K.
   const double units = static_cast<double>(jobs(p, c)) * (p.phase == Phase::fc1 ? 1 : p.experts);
   const double steps = units * c.cluster * k_tiles(p);
