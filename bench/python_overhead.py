@@ -3,17 +3,19 @@
 
     bench/python_overhead.py [--preset qwen3-30b-a3b] [--tokens 1 8 32 128 512] [--append FILE]
 
-Prints one JSON line for every batch size, in microseconds, medians of calls:
+Prints one JSON line for every batch size, in microseconds:
 
     torch_op_us   torch.ops.switchyard.moe: output and workspace from PyTorch's allocator
+    torch_op_given_us  the same with experts and weights that were chosen before
     torch_out_us  torch.ops.switchyard.moe_out: workspace from PyTorch's allocator
     raw_us        plan(...) with the caller's out, workspace and stream
     launch_us     the part of raw_us that the CUDA driver takes to launch the kernels: by how much
                   raw_us is longer than the same call with no tokens, which launches none
 
 `torch_op_host_us`, `torch_out_host_us` and `raw_host_us` are without launch_us, which a caller in C++
-pays as well. Needs torch, a GPU and the switchyard package. `--device cpu` times a tiny layer
-instead, to try it out.
+pays as well. A processor may run at two speeds within a second, so the calls come in rounds, a few of
+each kind; differences are taken within a round, and numbers are medians over the rounds. Needs torch, a
+GPU and the switchyard package. `--device cpu` times a tiny layer instead, to try it out.
 """
 
 import argparse
@@ -27,7 +29,7 @@ import torch
 
 import switchyard.torch
 
-CALLS, WARM_UP, QUEUED = 400, 400, 10
+ROUNDS, WARM_UP, QUEUED = 200, 50, 10  # rounds, those before them, and a round's calls of a kind
 
 
 def arguments():
@@ -54,15 +56,28 @@ def random_layer(preset, device):
     return switchyard.MoELayer(experts, top_k=size["k"], act="bf16", device=device)
 
 
-def median_us(call, synchronize):
+def call_us(call):
+    """The median of a few calls, which the GPU's queue has room for."""
     took = []
-    for index in range(WARM_UP + CALLS):
-        if index % QUEUED == 0:
-            synchronize()
+    for _ in range(QUEUED):
         start = time.perf_counter_ns()
         call()
         took.append(time.perf_counter_ns() - start)
-    return statistics.median(took[WARM_UP:]) / 1000
+    return statistics.median(took) / 1000
+
+
+def one_round(calls, synchronize):
+    took = {}
+    for name, call in calls.items():
+        synchronize()
+        took[name] = call_us(call)
+    launch = took["raw_us"] - took.pop("no_launch_us")
+    return took | {
+        "launch_us": launch,
+        "torch_op_host_us": took["torch_op_us"] - launch,
+        "torch_out_host_us": took["torch_out_us"] - launch,
+        "raw_host_us": took["raw_us"] - launch,
+    }
 
 
 def measure(layer, tokens, device):
@@ -88,14 +103,8 @@ def measure(layer, tokens, device):
         "no_launch_us": lambda: plan(none, router_logits=no_logits, out=no_out, **buffers),
     }
     with torch.inference_mode():
-        row = {name: median_us(call, synchronize) for name, call in calls.items()}
-    launch = row["raw_us"] - row.pop("no_launch_us")
-    return row | {
-        "launch_us": launch,
-        "torch_op_host_us": row["torch_op_us"] - launch,
-        "torch_out_host_us": row["torch_out_us"] - launch,
-        "raw_host_us": row["raw_us"] - launch,
-    }
+        rounds = [one_round(calls, synchronize) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
+    return {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
 
 
 def commit():
@@ -111,7 +120,7 @@ def main():
         row = {"bench": "python_overhead", "preset": options.preset, "format": "bf16", "m": tokens}
         row |= {name: round(us, 2) for name, us in measure(layer, tokens, options.device).items()}
         row |= {
-            "calls": CALLS, "gpu": torch.cuda.get_device_name() if gpu else None,
+            "calls": ROUNDS * QUEUED, "gpu": torch.cuda.get_device_name() if gpu else None,
             "torch": torch.__version__, "commit": options.commit or commit(),
             "date": datetime.date.today().isoformat(),
         }  # fmt: skip

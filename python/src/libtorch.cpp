@@ -61,8 +61,13 @@ Functions find_all() {
   all.float32 = number(torch, "dtype_float32");
   all.uint8 = number(torch, "dtype_uint8");
   all.cuda = number(torch, "device_type_cuda");
-  if (void* const cuda = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_NOLOAD))
+  if (void* const cuda = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_NOLOAD)) {
     find(cuda, "aoti_torch_get_current_cuda_stream", all.current_cuda_stream);
+    find(cuda, "aoti_torch_create_cuda_guard", all.new_cuda_guard);
+    find(cuda, "aoti_torch_delete_cuda_guard", all.delete_cuda_guard);
+    find(cuda, "aoti_torch_cuda_caching_allocator_raw_alloc", all.cuda_allocate);
+    find(cuda, "aoti_torch_cuda_caching_allocator_raw_delete", all.cuda_free);
+  }
   return all;
 }
 

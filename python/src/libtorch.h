@@ -40,7 +40,12 @@ struct Functions {
   int (*new_library)(const char* name, const char* key, const char* file, std::uint32_t line,
                      void** library);
   int (*implement)(void* library, const char* name, Kernel kernel, std::uint64_t version);
-  int (*current_cuda_stream)(std::int32_t device, void** stream);  ///< null without CUDA
+  /// Null without CUDA, as the next ones.
+  int (*current_cuda_stream)(std::int32_t device, void** stream);
+  int (*new_cuda_guard)(std::int32_t device, void** guard);  ///< the current device while it lives
+  int (*delete_cuda_guard)(void* guard);
+  int (*cuda_allocate)(std::uint64_t bytes, void** data);  ///< on the current device and stream
+  int (*cuda_free)(void* data);
   std::vector<Type> types;
   std::int32_t int32, float32, uint8, cuda;  ///< PyTorch's numbers
 };

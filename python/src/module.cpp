@@ -50,6 +50,8 @@ void bind_config(nb::module_& m) {
           },
           "line"_a, "expert_map"_a = std::vector<std::int32_t>())
       .def_prop_ro("line", [=](const Config& c) { return std::string(info(c).line); })
+      .def("__repr__",
+           [=](const Config& c) { return std::string("Config('") + info(c).line + "')"; })
       .def_prop_ro("hidden", [=](const Config& c) { return info(c).hidden; })
       .def_prop_ro("latent", [=](const Config& c) { return info(c).latent; })
       .def_prop_ro("intermediate", [=](const Config& c) { return info(c).intermediate; })

@@ -131,25 +131,39 @@ class Call {
   }
 
   void run(const Plan& plan) {
-    const View& tokens = views_[kTokens];
-    const bool on_gpu = tokens.device == functions().cuda;
-    OwnedTensor workspace;
-    View bytes;
-    if (on_gpu == plan.on_gpu) {
-      const auto size = static_cast<std::int64_t>(plan.workspace_bytes);
-      workspace = make(&size, 1, functions().uint8, tokens);
-      bytes = view_of(workspace.get());
-      call_.workspace = &bytes.tensor;
-    }
-    void* stream = nullptr;
-    if (on_gpu)
-      libtorch::check(functions().current_cuda_stream(tokens.tensor.device.id, &stream), "stream");
-    const int status = on_gpu && plan.on_gpu ? switchyard_plan_enqueue(plan.get(), &call_, stream)
-                                             : switchyard_plan_run(plan.get(), &call_, nullptr);
+    const bool on_gpu = views_[kTokens].device == functions().cuda;
+    const int status = on_gpu && plan.on_gpu ? enqueue(plan) : run_and_wait(plan);
     if (status != SWITCHYARD_OK) throw Failure(status, switchyard_last_error());
   }
 
  private:
+  int enqueue(const Plan& plan) {
+    const auto device = views_[kTokens].tensor.device;
+    const libtorch::GpuBytes data = libtorch::gpu_bytes(plan.workspace_bytes, device.id);
+    auto size = static_cast<std::int64_t>(plan.workspace_bytes);
+    const SwitchyardTensor workspace = {.data = data.get(),
+                                        .device = {device.type, device.id},
+                                        .ndim = 1,
+                                        .dtype = {1, 8, 1},
+                                        .shape = &size,
+                                        .strides = nullptr,
+                                        .byte_offset = 0};
+    call_.workspace = &workspace;
+    void* stream = nullptr;
+    libtorch::check(functions().current_cuda_stream(device.id, &stream), "the stream");
+    return switchyard_plan_enqueue(plan.get(), &call_, stream);
+  }
+
+  /// With arrays on the host, or with some that lie where the layer does not.
+  int run_and_wait(const Plan& plan) {
+    if (plan.on_gpu) return switchyard_plan_run(plan.get(), &call_, nullptr);
+    const auto size = static_cast<std::int64_t>(plan.workspace_bytes);
+    const OwnedTensor bytes = make(&size, 1, functions().uint8, views_[kTokens]);
+    const View workspace = view_of(bytes.get());
+    call_.workspace = &workspace.tensor;
+    return switchyard_plan_run(plan.get(), &call_, nullptr);
+  }
+
   const SwitchyardTensor* take(Argument which, const Arguments& arguments, std::int32_t type = -1) {
     const Tensor given = arguments[which];
     if (given == nullptr) return nullptr;

@@ -55,6 +55,15 @@ OwnedTensor make(const std::int64_t* sizes, std::int32_t dims, std::int32_t dtyp
   return OwnedTensor(made);
 }
 
+GpuBytes gpu_bytes(std::uint64_t count, std::int32_t device) {
+  void *guard = nullptr, *data = nullptr;
+  check(functions().new_cuda_guard(device, &guard), "the device");
+  const int status = functions().cuda_allocate(count, &data);
+  functions().delete_cuda_guard(guard);
+  check(status, "the workspace");
+  return GpuBytes(data);
+}
+
 OwnedTensor copy_of(Tensor tensor, const View& view, std::int32_t dtype) {
   OwnedTensor copy = make(view.tensor.shape, view.tensor.ndim, dtype, view);
   Tensor to = nullptr, from = nullptr;

@@ -30,6 +30,14 @@ bool row_major(const SwitchyardTensor& tensor) noexcept;
 OwnedTensor make(const std::int64_t* sizes, std::int32_t dims, std::int32_t dtype,
                  const View& like);
 
+struct FreeOnGpu {
+  void operator()(void* data) const noexcept { functions().cuda_free(data); }
+};
+/// Bytes of a GPU's memory by PyTorch's allocator, in the order of its current stream; for less
+/// than a tensor costs.
+using GpuBytes = std::unique_ptr<void, FreeOnGpu>;
+GpuBytes gpu_bytes(std::uint64_t count, std::int32_t device);
+
 /// The same values in another tensor, row-major, of type `dtype`. `view` is the tensor's.
 OwnedTensor copy_of(Tensor tensor, const View& view, std::int32_t dtype);
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import Any
 
@@ -19,6 +20,22 @@ _STORED_AS = {
     "float8_e5m2": "uint8",
     "float8_e8m0fnu": "uint8",
 }
+
+
+def integer(value: Any, what: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InvalidArgument(f"{what}: expected an integer, got {value!r}.") from None
+    if abs(number) >= 2**31:
+        raise InvalidArgument(f"{what}: expected an integer below 2^31, got {number}.")
+    return number
+
+
+def shape(x: Array, what: str) -> tuple[int, ...]:
+    if not hasattr(x, "shape"):
+        storage(x, what)  # refuses it
+    return tuple(x.shape)
 
 
 def is_torch(x: Array) -> bool:
@@ -46,13 +63,21 @@ def storage(x: Array, what: str) -> tuple[Array, str]:
     """`x` as an array that DLPack takes, and the name of its elements' type if that got lost.
     Shares memory with `x`."""
     if is_torch(x):
+        torch = sys.modules["torch"]
+        if x.layout != torch.strided or x.is_meta:
+            raise InvalidArgument(
+                f"[python] {what}: expected a tensor with its values in memory, got a {x.layout} one "
+                f"on {x.device}."
+            )
         name = str(x.dtype).removeprefix("torch.")
         x = x.detach()
         if name in _STORED_AS:
-            return x.view(getattr(sys.modules["torch"], _STORED_AS[name])), name
+            return x.view(getattr(torch, _STORED_AS[name])), name
         return x, ""
     if isinstance(x, np.ndarray) and x.dtype.name in _STORED_AS:
         return x.view(_STORED_AS[x.dtype.name]), x.dtype.name
+    if isinstance(x, np.ndarray) and x.dtype.kind not in "biufc":
+        raise InvalidArgument(f"[python] {what}: expected an array of numbers, got {x.dtype}.")
     if hasattr(x, "__dlpack__") or isinstance(x, np.ndarray):
         return x, ""
     raise InvalidArgument(

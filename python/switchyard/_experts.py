@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from . import _core
-from ._arrays import Array, host, with_type
+from ._arrays import Array, host, integer, with_type
 from ._errors import InvalidArgument
 
 Order = Literal["gate_up", "up_gate", "interleaved"]
@@ -40,6 +40,9 @@ class Checkpoint:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._core = _core.Checkpoint(os.path.expanduser(os.fspath(directory)))
 
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.family}, {len(self.layers)} layers with experts)"
+
     @property
     def family(self) -> str:
         """ "mixtral", "deepseek_v3", ..."""
@@ -54,6 +57,7 @@ class Checkpoint:
 
         tp, ep: "RANK/RANKS" loads that tensor- or expert-parallel part and reads its bytes only.
         """
+        layer = integer(layer, "[checkpoint] layer")
         config = self._core.config(layer, tp, ep)
         return Experts(self._core.load(layer, tp, ep), config)
 
@@ -95,6 +99,8 @@ def _fields_of(matrix: Matrix, what: str) -> dict[str, Array]:
             f"[experts] {what}: expected an array, or a dict with 'elements' and any of "
             f"{', '.join(_FIELDS[1:])}, got {unknown or sorted(fields)}."
         )
+    if fields["elements"] is None:
+        raise InvalidArgument(f"[experts] {what}: expected an array, got None.")
     return {name: array for name, array in fields.items() if array is not None}
 
 
@@ -159,7 +165,7 @@ class Experts:
         self = cls(_core.Weights())
         given = zip(_MATRICES, (gate_up, down, shared_gate_up, shared_down))
         for name, matrix in given:
-            if matrix is not None:
+            if matrix is not None or name.startswith("experts."):
                 self._set_matrix(name, matrix, format, order)
         self._set_tensors(tensors)
         return self
@@ -185,7 +191,7 @@ class Experts:
         self = cls(_core.Weights())
         given = zip(_MATRICES, (gate_up, down, shared_gate_up, shared_down))
         for name, matrix in given:
-            if matrix is not None:
+            if matrix is not None or name.startswith("experts."):
                 parts = 2 if gated and name.endswith("gate_up") else 1
                 self._quantize_matrix(name, matrix, format, order, parts)
         self._set_tensors(tensors)
@@ -227,10 +233,13 @@ class Experts:
         return self._config
 
     def __repr__(self) -> str:
+        return f"Experts({self._summary()})"
+
+    def _summary(self) -> str:
         experts, rows, columns = self.shape()
         if experts == 0:
-            return "Experts(none: a layer has taken them)"
-        return f"Experts({experts} of gate_up [{rows}, {columns}] {self.format()})"
+            return "none: a layer has taken them"
+        return f"{experts} of gate_up [{rows}, {columns}] {self.format()}"
 
     def _host_fields(
         self, name: str, matrix: Matrix, order: Order

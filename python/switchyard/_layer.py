@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._arrays import Array, aligned, current_stream, empty_like, is_torch, on_gpu, returned
+from ._arrays import (
+    Array, aligned, current_stream, empty_like, integer, is_torch, on_gpu, returned, shape,
+)  # fmt: skip
 from ._errors import InvalidArgument
 from ._experts import Experts
 
@@ -51,7 +53,12 @@ def make_config(
     options["no_renormalize"] = not renormalize
     if router_weight_on_input is not None:
         options["on_input"] = int(router_weight_on_input)
-    sizes = {"h": hidden, "i": intermediate, "e": experts, "k": top_k}
+    sizes = {
+        "h": integer(hidden, "[moe] hidden"),
+        "i": integer(intermediate, "[moe] intermediate"),
+        "e": integer(experts, "[moe] experts"),
+        "k": integer(top_k, "[moe] top_k"),
+    }
     line = _line(sizes, [activation, routing], options)
     return _core.Config(line, [] if expert_map is None else [int(e) for e in expert_map])
 
@@ -135,7 +142,7 @@ class Plan:
             )
         made = out is None
         if made:
-            out = empty_like(x, getattr(x, "shape", ()))
+            out = empty_like(x, shape(x, "tokens"))
         if self._gpu and on_gpu(x):
             if not is_torch(x):  # of PyTorch the extension takes them itself
                 if workspace is None:
@@ -151,6 +158,7 @@ class Plan:
             raise InvalidArgument(
                 "[moe.run] token_count: expected none, it is for arrays on a GPU."
             )
+        added = None if counters is None else _host_counters(counters)
         space = workspace
         if space is None and not self._gpu:
             space = self._workspace()
@@ -160,8 +168,8 @@ class Plan:
         )  # fmt: skip
         if workspace is None and space is not None:
             self._spare.append(space)
-        if counters is not None:
-            counters += np.asarray(counted)
+        if added is not None:
+            added += counted
         return returned(x, out) if made else out
 
     def _workspace(self) -> np.ndarray:
@@ -169,6 +177,21 @@ class Plan:
             return self._spare.pop()
         except IndexError:
             return aligned(self.workspace_bytes)
+
+    def __repr__(self) -> str:
+        return f"Plan(max_tokens={self.max_tokens}, workspace_bytes={self.workspace_bytes})"
+
+
+def _host_counters(counters: Array) -> np.ndarray:
+    """The counters in memory that adding to it changes."""
+    view = counters.numpy() if is_torch(counters) and not on_gpu(counters) else counters
+    if not isinstance(view, np.ndarray) or view.dtype != np.int64 or view.shape != (3,):
+        raise InvalidArgument(
+            "[moe.run] counters: expected i64 [3] of numpy or PyTorch in host memory, because calls "
+            f"add to it, got {type(counters).__name__} {getattr(counters, 'dtype', '')} "
+            f"{list(getattr(counters, 'shape', []))}."
+        )
+    return view
 
 
 class MoELayer:
@@ -196,6 +219,11 @@ class MoELayer:
         threads: int = 0,
         **options: Any,
     ) -> None:
+        if not isinstance(experts, Experts):
+            raise InvalidArgument(
+                f"[moe] experts: expected Experts, got {type(experts).__name__}. Take a layer's from "
+                "Checkpoint.experts(layer), or make them with Experts.from_arrays."
+            )
         if config is None:
             config = self._config_of(experts, options)
         elif options:
@@ -206,6 +234,7 @@ class MoELayer:
         self.config = config
         self.device = str(device)
         self._gpu = self.device != "cpu"
+        self._weights = experts._summary()
         self._torch_number = 0  # of switchyard.torch.register
         self._core = _core.Layer(config, experts._core, self.device, threads)
         self._plans: list[Plan] = []  # the smallest first
@@ -220,6 +249,11 @@ class MoELayer:
                 "[moe] top_k: expected it, because arrays do not say how many experts a token has."
             )
         local, hidden, intermediate = experts.shape("experts.down")
+        if local == 0:
+            raise InvalidArgument(
+                "[moe] experts: expected weights, got none: a layer has taken them over. clone() them "
+                "for a second layer."
+            )
         expert_map = options.get("expert_map")
         sizes: dict[str, Any] = {
             "hidden": hidden,
@@ -237,6 +271,7 @@ class MoELayer:
     def plan(self, max_tokens: int) -> Plan:
         """Plans for batches of up to `max_tokens`, once: on a GPU this may compile kernels. Calls
         of the layer with that many tokens or fewer use it."""
+        max_tokens = integer(max_tokens, "[moe.plan] max_tokens")
         with self._planning:
             for plan in self._plans:
                 if plan.max_tokens == max_tokens:
@@ -262,16 +297,16 @@ class MoELayer:
 
     def __call__(self, x: Array, **arrays: Array) -> Array:
         """The layer's output [T, H] for x [T, H]; `Plan.__call__` has the arguments."""
-        shape = getattr(x, "shape", None)
-        if shape is None or len(shape) != 2:
+        sizes = getattr(x, "shape", None)
+        if sizes is None or len(sizes) != 2:
             raise InvalidArgument(
                 f"[moe.run] tokens: expected an array [T, H] with H = {self.config.hidden}, got "
-                f"{type(x).__name__ if shape is None else list(shape)}."
+                f"{type(x).__name__ if sizes is None else list(sizes)}."
             )
-        return self.plan_for(shape[0])(x, **arrays)
+        return self.plan_for(sizes[0])(x, **arrays)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MoELayer:
         return self  # nothing about a layer changes, and it cannot be copied
 
     def __repr__(self) -> str:
-        return f"MoELayer({self.config.line!r}, device={self.device!r})"
+        return f"MoELayer({self._weights}, top_k={self.config.top_k}, device={self.device!r})"

@@ -22,6 +22,21 @@ def case():
     return GpuCase()
 
 
+def layers_call(case):
+    return lambda x, logits: case.layer(x, router_logits=logits)
+
+
+def operators_call(case):
+    number = switchyard.torch.register(case.layer)
+    return lambda x, logits: torch.ops.switchyard.moe(number, x, logits, None, None, None)
+
+
+@pytest.fixture(params=[layers_call, operators_call])
+def call(case, request):
+    """y = call(x, logits): both take outputs and workspaces from PyTorch, in ways of their own."""
+    return request.param(case)
+
+
 def on_new_stream(work):
     """The result of `work` on a stream of its own."""
     stream = torch.cuda.Stream()
@@ -31,13 +46,13 @@ def on_new_stream(work):
 
 
 @pytest.mark.parametrize("tokens", [5, 300])
-def test_two_streams(case, tokens):
+def test_two_streams(case, call, tokens):
     x, logits = case.batch(tokens)
-    plan = case.layer.plan(tokens)
-    want = plan(x, router_logits=logits)
+    case.layer.plan(tokens)
+    want = call(x, logits)
     outs = []
     for _ in range(2):
-        outs += on_new_stream(lambda: [plan(x, router_logits=logits) for _ in range(10)])
+        outs += on_new_stream(lambda: [call(x, logits) for _ in range(10)])
     torch.cuda.synchronize()
     assert all(torch.equal(out, want) for out in outs)
 
@@ -102,12 +117,13 @@ def test_a_graph_serves_fewer_tokens(case):
         close(out[:tokens], want[:tokens])
 
 
-def test_arrays_in_flight_may_be_dropped(case):
+@torch.no_grad()
+def test_arrays_in_flight_may_be_dropped(case, call):
     x, logits = case.batch(5)
-    want = case.layer(x, router_logits=logits)
+    want = call(x, logits)
     torch.cuda._sleep(CYCLES)
     for _ in range(50):
-        out = case.layer(x.clone(), router_logits=logits.clone())
+        out = call(x.clone(), logits.clone())
         gc.collect()
         torch.empty(1 << 20, device="cuda").fill_(torch.nan)  # takes what was freed
     assert torch.equal(out, want)

@@ -12,6 +12,9 @@ def layer(case):
     return MoELayer(Experts.quantize(case.gate_up, case.down, "mxfp4"), top_k=2)
 
 
+CONFIG = switchyard.make_config(hidden=128, intermediate=64, experts=4, top_k=2)
+
+
 def refused(*parts):
     return pytest.raises(InvalidArgument, match=".*".join(parts))
 
@@ -80,6 +83,15 @@ def test_arrays_that_are_none(layer, case):
         layer(case.x, router_logits=case.logits, out=case.x)
     with refused("stream: expected out and workspace"):
         layer(case.x, router_logits=case.logits, stream=0)
+    for counters in ([0, 0, 0], np.zeros(2, np.int64), np.zeros(3, np.float32)):
+        with refused(r"counters: expected i64 \[3\]"):
+            layer(case.x, router_logits=case.logits, counters=counters)
+    with refused("tokens: expected an array of numbers, got object"):
+        layer(case.x.astype(object), router_logits=case.logits)
+    with refused(r"expert_ids: expected \[5, 2\], got none"):
+        layer(case.x, expert_weights=np.ones((5, 2), np.float32))
+    with refused(r"expert_weights: expected \[5, 2\], got none"):
+        layer(case.x, expert_ids=np.zeros((5, 2), np.int32))
     with refused("token_count"):
         layer(case.x, router_logits=case.logits, token_count=np.ones(1, np.int32))
 
@@ -97,13 +109,53 @@ def test_layers(case):
     assert experts.shape() == (4, 128, 128)  # still the caller's
     MoELayer(experts, top_k=2)
     assert experts.shape() == (0, 0, 0)
-    with refused("clone"):
-        MoELayer(experts, switchyard.make_config(hidden=128, intermediate=64, experts=4, top_k=2))
+    for options in ({"top_k": 2}, {"config": CONFIG}):
+        with refused("clone"):
+            MoELayer(experts, **options)
+    with refused("experts: expected Experts, got Checkpoint. Take a layer's"):
+        MoELayer(switchyard.Checkpoint(FIXTURES / "qwen3_moe_ct_nvfp4"))
+
+
+def test_numbers(layer, case):
+    experts = Experts.quantize(case.gate_up, case.down, "nvfp4")
+    for top_k in (2.0, None, "2"):
+        with refused("top_k: expected an integer, got"):
+            MoELayer(experts, top_k=top_k)
+    with refused(r"top_k: expected 1\.\.4"):
+        MoELayer(experts, top_k=5)
+    with refused("max_tokens: expected an integer, got '8'"):
+        layer.plan("8")
+    with refused(r"max_tokens: expected an integer below 2\^31"):
+        layer.plan(1 << 40)
+    with refused("max_tokens: expected 0 or more, got -1"):
+        layer.plan(-1)
+
+
+def test_single_operations(layer, case):
+    with refused(r"logits: expected \[T, 4\], the config's experts, got \[5, 3\]"):
+        switchyard.route(case.logits[:, :3].copy(), layer.config)
+    experts, ids = Experts.quantize(case.gate_up, case.down, "nvfp4"), np.zeros((5, 2), np.int32)
+    offsets, rows = switchyard.group_by_expert(ids, 4)
+    for what, operation in {
+        "logits": lambda nothing: switchyard.route(nothing, layer.config),
+        "expert_ids": lambda nothing: switchyard.group_by_expert(nothing, 4),
+        "x": lambda nothing: switchyard.grouped_gemm(experts, "experts.down", nothing, offsets),
+        "expert_out": lambda nothing: switchyard.finalize(nothing, rows, np.ones((5, 2), "f4")),
+    }.items():
+        with refused(f"{what}: expected an array of numpy, PyTorch, CuPy or JAX, got list"):
+            operation([[1.0]])
+    with refused("experts: expected 1 or more, got 0"):
+        switchyard.group_by_expert(ids, 0)
 
 
 def test_weights(case):
     with refused("nvfp5"):
         Experts.quantize(case.gate_up, case.down, "nvfp5")
+    for down in (None, {"elements": None}):
+        with refused("experts.down: expected an array, got None"):
+            Experts.quantize(case.gate_up, down, "nvfp4")
+    with refused("elements: expected bf16", r"got f32 \[4, 128, 128\]. Name the format"):
+        MoELayer(Experts.from_arrays(case.gate_up, case.down), top_k=2)
     with refused("gate_up: expected an array, or a dict", "scale"):
         Experts.from_arrays({"elements": case.gate_up, "scale": case.down}, case.down)
     with refused("order: expected gate_up, up_gate or interleaved, got 'down'"):
@@ -127,13 +179,15 @@ def test_checkpoints(tmp_path):
     assert "act=nvfp4" in experts.config.line
     with refused("top_k: expected none, because the checkpoint says it"):
         MoELayer(experts, top_k=1)
-    with refused("act", "bf17"):
+    with refused("act", "bf17", "there are f32, "):
         MoELayer(experts, act="bf17")
     with refused("layer: expected one of"):
         checkpoint.experts(99)
+    with refused(r"layer: expected an integer, got CheckpointLayer\(layer=0"):
+        checkpoint.experts(checkpoint.layers[0])
     with refused("RANK/RANKS"):
         checkpoint.experts(checkpoint.layers[0].layer, ep="2/2")
-    with refused("nowhere"):
+    with refused("nowhere: no such file or directory. Check the path, or download the model"):
         switchyard.Checkpoint(tmp_path / "nowhere")
 
 

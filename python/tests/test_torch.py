@@ -83,6 +83,9 @@ def mistakes(layer, x, logits):
         moe(layer, x, router_logits=logits[:3])
     with pytest.raises(NotImplementedError, match="SparseCPU"):
         moe(layer, x.to_sparse(), router_logits=logits)
+    for tokens in (x.to_sparse(), x.to("meta")):
+        with pytest.raises(InvalidArgument, match="tokens: expected a tensor with its values in mem"):
+            layer(tokens, router_logits=logits)
     number = switchyard.torch.register(layer)
     with pytest.raises(InvalidArgument, match="out: expected a contiguous"):
         torch.ops.switchyard.moe_out(number, x, logits, None, None, None, torch.empty(128, 5).t())

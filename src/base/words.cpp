@@ -146,8 +146,8 @@ void LineParser::option(std::string_view key, std::string& value, std::string_vi
   if (!text) return;
   value = *text;
   const bool known = std::find(words.begin(), words.end(), *text) != words.end();
-  require(known, "[{}] {}: '{}' is not known. The nearest is '{}'.", op_, key, *text,
-          nearest(*text, {words.begin(), words.end()}));
+  require(known, "[{}] {}: '{}' is not known. The nearest is '{}'; there are {}.", op_, key, *text,
+          nearest(*text, {words.begin(), words.end()}), fmt::join(words, ", "));
 }
 
 void LineParser::flag(std::string_view key, bool& value) {

@@ -74,8 +74,9 @@ class LineParser {
     if (const auto value = value_named(names, text)) return *value;
     std::vector<std::string> candidates;
     for (const Named<E>& entry : names) candidates.emplace_back(entry.name);
-    throw InvalidArgument(fmt::format("[{}] {}: '{}' is not known. The nearest is '{}'.", op_, key,
-                                      text, nearest(text, candidates)));
+    throw InvalidArgument(
+        fmt::format("[{}] {}: '{}' is not known. The nearest is '{}'; there are {}.", op_, key,
+                    text, nearest(text, candidates), fmt::join(candidates, ", ")));
   }
 
   std::string op_;

@@ -2,6 +2,7 @@
 
 #include "switchyard/ops.h"
 
+#include <cstdint>
 #include <string_view>
 
 #include "c_api/handles.h"
@@ -24,7 +25,12 @@ int switchyard_route(const SwitchyardConfig* config, const SwitchyardTensor* log
     args.expert_ids = view_of(&given(expert_ids, "expert_ids"), kWhere, "expert_ids");
     args.expert_weights =
         view_of(&given(expert_weights, "expert_weights"), kWhere, "expert_weights");
-    ops::route(given(config, "config").config.routing, args);
+    const MoeConfig& layer = given(config, "config").config;
+    const std::int64_t scores = layer.experts + layer.routing.zero_experts;
+    require(args.logits.shape.rank() != 2 || args.logits.shape[1] == scores,
+            "[route] logits: expected [T, {}], the config's experts, got {}.", scores,
+            to_string(args.logits.shape));
+    ops::route(layer.routing, args);
   });
 }
 

@@ -114,8 +114,10 @@ Index parse_index(std::string_view text, std::string_view file) {
 }
 
 Files find_files(const std::filesystem::path& path) {
-  require(std::filesystem::exists(path),
-          "[checkpoint] {}: no such file or directory. Check the path.", path.string());
+  require(
+      std::filesystem::exists(path),
+      "[checkpoint] {}: no such file or directory. Check the path, or download the model first.",
+      path.string());
   if (!std::filesystem::is_directory(path)) {
     require(path.extension() == ".safetensors",
             "[checkpoint] {}: expected a directory or a .safetensors file. Check the path.",

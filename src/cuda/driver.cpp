@@ -91,14 +91,13 @@ std::optional<std::string> initialise(const Api& api) {
   if (result == CUDA_SUCCESS) result = api.cuDeviceGetCount(&devices);
   if (result == CUDA_ERROR_NO_DEVICE || (result == CUDA_SUCCESS && devices == 0))
     return "[cuda] no NVIDIA GPU is visible to this process: check nvidia-smi and "
-           "CUDA_VISIBLE_DEVICES, or use the CPU (--device cpu).";
+           "CUDA_VISIBLE_DEVICES, or use the device cpu.";
   if (result == CUDA_ERROR_STUB_LIBRARY)
     return "[cuda] the CUDA toolkit's stub of the driver was found first: take the toolkit's stubs "
            "folder out of LD_LIBRARY_PATH.";
   if (result != CUDA_SUCCESS)
     return fmt::format(
-        "[cuda] the driver does not start: {}. Check nvidia-smi, or use the CPU "
-        "(--device cpu).",
+        "[cuda] the driver does not start: {}. Check nvidia-smi, or use the device cpu.",
         error_text(api, result));
   return std::nullopt;
 }
@@ -117,8 +116,8 @@ Opened open_driver(const char* library) {
   if (handle == nullptr) {
     const char* reason = dlerror();
     opened.declines = fmt::format(
-        "[cuda] no NVIDIA driver: {}. Install one (R580 or newer for CUDA 13), or use the CPU "
-        "(--device cpu).",
+        "[cuda] no NVIDIA driver: {}. Install one (R580 or newer for CUDA 13), or use the device "
+        "cpu.",
         reason ? reason : library);
     return opened;
   }

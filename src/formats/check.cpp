@@ -90,8 +90,10 @@ void check(const ExpertMatrix& matrix, std::string_view where) {
   require(static_cast<bool>(matrix.elements), "[{}] elements: expected [E, out, in], got none.",
           where);
   require(matrix.elements.dtype() == format.element && matrix.elements.shape().rank() == 3,
-          "[{}] elements: expected {} [E, out, in], got {} {}.", where, name(format.element),
-          name(matrix.elements.dtype()), to_string(matrix.elements.shape()));
+          "[{}] elements: expected {} [E, out, in], got {} {}. Name the format that they are in, "
+          "or quantize them.",
+          where, name(format.element), name(matrix.elements.dtype()),
+          to_string(matrix.elements.shape()));
   const std::int64_t experts = matrix.experts(), out = matrix.out(), in = matrix.in();
   const ScaleBlock block = scale_block(format, out, in);
   std::int64_t groups = ceil_div(in, block.cols);

@@ -23,14 +23,14 @@ void expect(ConstTensorView view, std::string_view what, const Shape& shape) {
 }
 
 void expect(ConstTensorView view, std::string_view what, const Shape& shape, DType type) {
-  require(view.dtype == type, "[moe.run] {}: expected {}, got {}.", what, name(type),
-          name(view.dtype));
+  require(!view || view.dtype == type, "[moe.run] {}: expected {}, got {}. Cast it.", what,
+          name(type), name(view.dtype));
   expect(view, what, shape);
 }
 
 void expect_float(ConstTensorView view, std::string_view what, const Shape& shape) {
-  require(formats::is_plain_float(view.dtype), "[moe.run] {}: expected f32, bf16 or f16, got {}.",
-          what, name(view.dtype));
+  require(formats::is_plain_float(view.dtype),
+          "[moe.run] {}: expected f32, bf16 or f16, got {}. Cast it.", what, name(view.dtype));
   expect(view, what, shape);
 }
 
@@ -118,8 +118,9 @@ void check_overlap(const MoeBuffers& b) {
 void check_gpu(const MoeState& layer, const PlanState& plan, const MoeBuffers& b) {
   const DType type = layer.gpu->shape().half == Half::fp16 ? DType::f16 : DType::bf16;
   for (const auto& [what, view] : {std::pair{"tokens", b.tokens}, {"out", ConstTensorView(b.out)}})
-    require(view.dtype == type, "[moe.run] {}: expected {}, like the experts, on a GPU, got {}.",
-            what, name(type), name(view.dtype));
+    require(view.dtype == type,
+            "[moe.run] {}: expected {}, like the experts, on a GPU, got {}. Cast it.", what,
+            name(type), name(view.dtype));
   if (b.expert_ids) return;
   const route::GpuProblem& routing = plan.gpu->logits_route.problem;
   if (const auto reason = route::gpu_declines(routing, layer.gpu->context().info()))

@@ -87,7 +87,7 @@ bool same_bytes(const Tensor& a, const Tensor& b) {
   return std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.bytes())) == 0;
 }
 
-double unit_roundoff(DType type) {
+double half_step(DType type) {
   return type == DType::bf16 ? 0x1p-9 : type == DType::f16 ? 0x1p-12 : 0x1p-25;
 }
 
@@ -112,8 +112,8 @@ CheckReport check(const MoeConfig& config, const MoeWeights& weights, const MoeB
   };
   const auto [ids, exact] = definition(Rounding::exact);
   const std::vector<double> rounded = definition(Rounding::honest).second;
-  const moe::Closeness close = moe::compare(first.rows(chosen), rounded, exact, chosen.size(),
-                                            unit_roundoff(buffers.out.dtype));
+  const moe::Closeness close =
+      moe::compare(first.rows(chosen), rounded, exact, chosen.size(), half_step(buffers.out.dtype));
 
   CheckReport report;
   report.error_ratio = close.worst_ratio;

@@ -43,14 +43,14 @@ double median(const std::vector<Row>& rows) {
 }  // namespace
 
 Closeness compare(std::span<const double> actual, std::span<const double> rounded,
-                  std::span<const double> exact, std::size_t rows, double unit_roundoff) {
+                  std::span<const double> exact, std::size_t rows, double half_step) {
   Closeness close;
   if (exact.empty()) return close;
   const std::size_t cols = exact.size() / rows;
   std::vector<Row> measured;
   for (std::size_t r = 0; r < rows; ++r)
     measured.push_back(measure(rounded.subspan(r * cols, cols), exact.subspan(r * cols, cols)));
-  const double least = std::max(median(measured), unit_roundoff / 2);
+  const double least = median(measured);
 
   std::size_t zeros = 0;
   for (std::size_t i = 0; i < exact.size(); ++i) {
@@ -59,7 +59,7 @@ Closeness compare(std::span<const double> actual, std::span<const double> rounde
     if (!std::isfinite(actual[i]) || !std::isfinite(exact[i])) continue;
     const Row& row = measured[i / cols];
     const double error = std::abs(actual[i] - exact[i]);
-    const double allowed = row.scale * (std::max(row.honest, least) + kSummation);
+    const double allowed = row.scale * (std::max(row.honest, least) + half_step + kSummation);
     const double ratio = error == 0 ? 0 : allowed > 0 ? error / allowed : INFINITY;
     close.max_abs_error = std::max(close.max_abs_error, error);
     if (ratio <= close.worst_ratio) continue;

@@ -18,9 +18,11 @@ struct Closeness {
 /// quiet one: the honest run's largest error relative to the row's largest value, and at least what
 /// the median row has, because a short row may round luckily. An empty array gives ratio 0.
 ///
-/// `rounded` is the same formula with the kernel's rounding points; `unit_roundoff` is the output
-/// type's (2^-9 for bf16): no row is asked for less than half of it.
+/// `rounded` is the same formula with the kernel's rounding points except the output's own, for
+/// which `half_step` of the row's largest value is added (2^-9 for bf16): where that rounding falls
+/// is chance, and an honest run must not look better for having been lucky. It is 0 for an honest
+/// run whose output is rounded.
 Closeness compare(std::span<const double> actual, std::span<const double> rounded,
-                  std::span<const double> exact, std::size_t rows, double unit_roundoff);
+                  std::span<const double> exact, std::size_t rows, double half_step);
 
 }  // namespace switchyard::moe

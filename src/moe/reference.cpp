@@ -221,12 +221,6 @@ std::vector<double> reference_experts(const MoeConfig& config, const MoeWeights&
   if (weights.latent_up) layer.store(width, y);
   Values out = weights.latent_up ? project(y, weights.latent_up) : y;
   if (weights.shared.gate_up) layer.add_shared(x, tokens.size(), out);
-  if (rounding == Rounding::honest)
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      std::uint64_t stored = 0;
-      formats::store(inputs.out.dtype, &stored, 0, out[i]);
-      out[i] = formats::load(inputs.out.dtype, &stored, 0);
-    }
   return out;
 }
 

@@ -11,7 +11,8 @@ namespace switchyard::moe {
 
 /// `exact`: f64, except for the quantisation that ActivationFormat asks for. `honest`: the same
 /// formula with the rounding points of a kernel (router weights, GEMM inputs, experts'
-/// outputs, latent values, output), which says how much of a difference rounding explains.
+/// outputs, latent values; the output's is compare()'s), which says how much of a difference
+/// rounding explains.
 enum class Rounding { exact, honest };
 
 struct Routed {

@@ -20,7 +20,7 @@ TEST(Driver, NoneIsASentence) {
   const Opened opened = open_driver("libswitchyard_no_such_driver.so");
   ASSERT_TRUE(opened.declines);
   EXPECT_THAT(*opened.declines, HasSubstr("no NVIDIA driver"));
-  EXPECT_THAT(*opened.declines, HasSubstr("--device cpu"));
+  EXPECT_THAT(*opened.declines, HasSubstr("use the device cpu"));
 }
 
 TEST(Driver, OneWithoutAFunctionIsTooOld) {

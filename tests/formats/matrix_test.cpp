@@ -33,7 +33,9 @@ TEST(CheckMatrix, NamesTheTensorThatIsWrong) {
   expect_refused(matrix, "[gate_up] elements: expected [E, out, in], got none.");
   matrix = zero_matrix("nvfp4");
   matrix.elements = Tensor::zeros(DType::u8, {2, 4, 32});
-  expect_refused(matrix, "[gate_up] elements: expected f4_e2m1 [E, out, in], got u8 [2, 4, 32].");
+  expect_refused(matrix,
+                 "[gate_up] elements: expected f4_e2m1 [E, out, in], got u8 [2, 4, 32]. Name the "
+                 "format that they are in, or quantize them.");
   matrix = zero_matrix("nvfp4");
   matrix.scales = Tensor::zeros(DType::f8_e4m3, {2, 4, 2});
   expect_refused(matrix, "[gate_up] scales: expected f8_e4m3 [2, 4, 4], got f8_e4m3 [2, 4, 2].");

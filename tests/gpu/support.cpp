@@ -68,9 +68,9 @@ void expect_close(const Tensor& tensor, const Reference& exact, const Reference&
   std::vector<double> out(static_cast<std::size_t>(tensor.shape().elements()));
   formats::load_run(tensor.dtype(), tensor.data(), 0, static_cast<std::int64_t>(out.size()),
                     out.data());
-  const double roundoff = tensor.dtype() == DType::f16 ? 0x1p-12 : 0x1p-9;
+  const double half_step = tensor.dtype() == DType::f16 ? 0x1p-12 : 0x1p-9;
   const Closeness close =
-      compare(out, honest.out, exact.out, static_cast<std::size_t>(tensor.shape()[0]), roundoff);
+      compare(out, honest.out, exact.out, static_cast<std::size_t>(tensor.shape()[0]), half_step);
   EXPECT_TRUE(close.finite_match);
   EXPECT_LT(close.zeros, 0.5);
   EXPECT_LE(close.worst_ratio, 2.0) << "at element " << close.worst;

@@ -137,7 +137,7 @@ TEST_P(FixtureTest, TheLayerIsAsGoodAsAnHonestBf16Run) {
     buffers.out = out.view();
     buffers.workspace = {static_cast<std::byte*>(workspace.data()), plan.workspace_bytes()};
     plan.run(buffers);
-    const moe::Closeness close = moe::compare(moe::load(out), honest, exact, kTokens, 0x1p-9);
+    const moe::Closeness close = moe::compare(moe::load(out), honest, exact, kTokens, 0);
     EXPECT_TRUE(close.finite_match);
     EXPECT_LT(close.zeros, 0.5);
     EXPECT_LE(close.worst_ratio, 2) << "at element " << close.worst;
