@@ -3,6 +3,8 @@
 
     tables.py layers ROWS.jsonl...   presets against batch sizes: ours, and each peer
     tables.py cost ROWS.jsonl...     batch, experts and top-k against time (bench/cases/cost.txt)
+    tables.py dense ROWS.jsonl...    of the dense GEMMs the best tactic of every batch size, and of those
+                                     that read whole sums
 
 A cell is the median in microseconds and its share of the floor. Of several rows for one cell the last
 counts.
@@ -64,14 +66,41 @@ def cost(rows):
         )  # fmt: skip
 
 
+def dense(rows):
+    """m, the best tactic, the best with whole sums (sk1), and what splitting them gains."""
+    problems = {}
+    for row in rows:
+        if row.get("bench") == "dense":
+            name = re.sub(r" t\d+", "", row["problem"])
+            problems.setdefault(name, {}).setdefault(row["m"], {})[row["variant"]] = row
+    for name, batches in problems.items():
+        print(f"{name}\n")
+        print("| m | us | share of the floor | tactic | us, sk1 | tactic | gain |")
+        print("|---" * 7 + "|")
+        for m, tactics in sorted(batches.items()):
+            best = min(tactics.values(), key=lambda row: row["median_us"])
+            whole = [row for row in tactics.values() if " sk1 " in row["variant"]]
+            other = min(whole, key=lambda row: row["median_us"]) if whole else None
+            print(
+                f"| {m} | {best['median_us']:.1f} | {best['efficiency']:.2f} | {best['variant']} | "
+                + (
+                    f"{other['median_us']:.1f} | {other['variant']} | "
+                    f"{other['median_us'] / best['median_us']:.2f}x |"
+                    if other
+                    else "- | - | - |"
+                )
+            )
+        print()
+
+
 def main():
-    if len(sys.argv) < 3 or sys.argv[1] not in ("layers", "cost"):
+    if len(sys.argv) < 3 or sys.argv[1] not in ("layers", "cost", "dense"):
         sys.exit(__doc__)
     rows = []
     for path in sys.argv[2:]:
         with open(path) as file:
             rows += [json.loads(line) for line in file]
-    {"layers": layers, "cost": cost}[sys.argv[1]](rows)
+    {"layers": layers, "cost": cost, "dense": dense}[sys.argv[1]](rows)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ ALLOWED = {
 }
 # Exceptions: one file that may see one folder more.
 ALSO = {
+    # a single operation, its checks and the machine's ceilings
+    "bench/dense_bench.cpp": {"base", "cli", "cuda", "formats", "jit", "ops"},
     "src/tune/timing.cpp": {"cuda"},
     "cli/report.cpp": {"base"},  # publish_text: a page appears whole or not at all
 }

@@ -90,7 +90,8 @@ struct MoeConfig {
   Activation activation;
   ActivationFormat act = ActivationFormat::bf16;
   bool router_weight_on_input = false;  ///< multiplies the expert's input, not its output
-  bool fused_alpha = false;             ///< act nvfp4: router weight before the second quantisation
+  /// act nvfp4: router weight before the second quantisation; not under tensor parallelism
+  bool fused_alpha = false;
   bool dense = false;           ///< every token through every expert (the DenseGEMM formulation)
   int shared_intermediate = 0;  ///< shared expert's I; 0 = none
   bool shared_gate = false;     ///< shared expert times sigmoid(x . gate)

@@ -3,6 +3,7 @@
 /// The whole public interface, and its version.
 #include "switchyard/checkpoint.h"
 #include "switchyard/config.h"
+#include "switchyard/dense.h"
 #include "switchyard/device.h"
 #include "switchyard/dtype.h"
 #include "switchyard/error.h"

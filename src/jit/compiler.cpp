@@ -31,11 +31,13 @@ void for_each_line(std::string_view text, Visit visit) {
   }
 }
 
-/// The log without ptxas' statistics.
+/// The log without ptxas' statistics. That products wait for each other is a warning to us.
 std::string warnings_of(std::string_view log) {
   std::string warnings;
   for_each_line(log, [&](std::string_view line) {
-    const bool statistic = line.starts_with("ptxas info") || line.starts_with("ptxas         .");
+    const bool slow = line.find("Potential Performance Loss") != std::string_view::npos;
+    const bool statistic =
+        !slow && (line.starts_with("ptxas info") || line.starts_with("ptxas         ."));
     if (!statistic && !line.empty()) warnings += std::string(line) + "\n";
   });
   return warnings;

@@ -9,6 +9,8 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "cuda/driver.h"
+#include "moe/semantics.h"
+#include "ops/dense_moe/plan.h"
 #include "ops/repack/fp4.cuh"
 #include "ops/repack/upload.h"
 
@@ -50,6 +52,32 @@ std::optional<std::string> scales_decline(const ExpertMatrix& m) {
     if (std::ranges::any_of(scale_bytes(m), [](std::uint8_t scale) { return scale == 0xff; }))
       return "weights: GPU kernels take no mxfp4 scale that is NaN";
   }
+  return std::nullopt;
+}
+
+/// Why the dense GEMMs do not serve a layer whose activations are nvfp4, with the word for
+/// programs.
+std::optional<std::string> dense_declines(const MoeConfig& c, int locals) {
+  using dense_moe::Reason;
+  const auto decline = [](Reason reason, std::string_view text) {
+    return fmt::format("{}: {}", dense_moe::name(reason), text);
+  };
+  if (c.activation != activation(ActivationKind::swiglu))
+    return decline(Reason::activation_unsupported,
+                   fmt::format("dense GEMMs have swiglu alone, got {}", name(c.activation.kind)));
+  if (locals != c.experts || !c.expert_map.empty())
+    return decline(Reason::topology_unsupported, "dense GEMMs need all experts on one rank");
+  if (c.hidden % 16 != 0 || c.intermediate % 16 != 0)
+    return decline(Reason::shape_unaligned,
+                   fmt::format("dense GEMMs need h % 16 == 0 and i % 16 == 0, got h={} i={}",
+                               c.hidden, c.intermediate));
+  if (c.router_weight_on_input)
+    return decline(Reason::layer_unsupported, "dense GEMMs apply router weights to the output");
+  if (c.shared_intermediate > 0)
+    return decline(Reason::layer_unsupported, "dense GEMMs have no shared expert");
+  if (c.experts > dense_moe::kMaxAlphaExperts)
+    return decline(Reason::shape_too_large, fmt::format("dense GEMMs have up to {} experts, got {}",
+                                                        dense_moe::kMaxAlphaExperts, c.experts));
   return std::nullopt;
 }
 
@@ -209,6 +237,13 @@ std::optional<std::string> declines(const MoeConfig& config, const MoeWeights& w
           gpu_declines(config, gate_up.format, static_cast<int>(gate_up.experts()), shape))
     return reason;
   shape.bias = gate_up.bias || down.bias || weights.shared.gate_up.bias || weights.shared.down.bias;
+  if (shape.dense && shape.bias)
+    return fmt::format("{}: dense GEMMs have no bias",
+                       dense_moe::name(dense_moe::Reason::activation_unsupported));
+  if (shape.dense && (!static_input_scale(ActivationFormat::nvfp4, gate_up) ||
+                      !static_input_scale(ActivationFormat::nvfp4, down)))
+    return fmt::format("{}: dense GEMMs need the checkpoint's input scales",
+                       dense_moe::name(dense_moe::Reason::quant_unsupported));
   return std::nullopt;
 }
 
@@ -223,13 +258,20 @@ std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFor
   if (packed == Weights::half && !fp16 && format != weight_format("bf16"))
     return fmt::format("weights: GPU kernels take bf16, fp16, nvfp4 and mxfp4, got {}",
                        to_string(format));
+  const bool dense = packed == Weights::nvfp4 && config.act == ActivationFormat::nvfp4;
   const auto act = fp16 ? ActivationFormat::fp16 : ActivationFormat::bf16;
-  if (config.act != act)
+  if (!dense && config.act != act)
     return fmt::format("act: with {} weights GPU kernels take {}, got {}", to_string(format),
                        name(act), name(config.act));
   if (config.latent > 0) return "latent: the projections have no GPU kernel";
   if (config.routing.zero_experts > 0) return "zero_experts: they have no GPU kernel";
-  if (config.dense) return "dense: GPU kernels visit chosen experts alone, the sums are the same";
+  if (config.dense && !dense)
+    return fmt::format(
+        "{}: dense: GPU kernels of {} activations visit chosen experts alone, the "
+        "sums are the same",
+        dense_moe::name(dense_moe::Reason::quant_unsupported), name(config.act));
+  if (dense)
+    if (auto reason = dense_declines(config, locals)) return reason;
   if (config.shared_intermediate > 0 && config.router_weight_on_input)
     return "shared: a shared expert beside router weights on the input has no GPU kernel";
   shape = {.config = config,
@@ -238,7 +280,8 @@ std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFor
            .half = fp16 ? Half::fp16 : Half::bf16,
            .weights = packed,
            .activation = static_cast<device::ActivationCode>(config.activation.kind),
-           .bias = false};
+           .bias = false,
+           .dense = dense};
   return std::nullopt;
 }
 
@@ -276,6 +319,14 @@ GpuLayer::GpuLayer(const MoeConfig& config, const MoeWeights& weights, int ordin
   gate_up_factors = upload.factors(e.gate_up, s.gate_up);
   down_factors = upload.factors(e.down, s.down);
   down_norms = upload.norms(down, down_matrix, down_factors, largest_bias);
+  if (shape_.dense) {
+    input_scale1 = *static_input_scale(ActivationFormat::nvfp4, e.gate_up);
+    input_scale2 = *static_input_scale(ActivationFormat::nvfp4, e.down);
+    const std::int64_t scales = e.down.global_scale.shape().elements();
+    fused_factor = *std::max_element(e.down.global_scale.as<float>(),
+                                     e.down.global_scale.as<float>() + scales);
+    fused_alpha = upload.values({fused_factor * input_scale2});
+  }
   correction = upload.tensor(weights.correction_bias);
   hash_table = upload.tensor(weights.hash_table);
   if (weights.hash_table) vocabulary = static_cast<int>(weights.hash_table.shape()[0]);

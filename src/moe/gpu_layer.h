@@ -22,6 +22,7 @@ struct GpuShape {
   Weights weights = Weights::half;
   device::ActivationCode activation = device::ActivationCode::swiglu;
   bool bias = false;
+  bool dense = false;  ///< activations are nvfp4 too: the dense GEMMs serve the layer
 
   int lists() const noexcept { return locals + shared; }
   int slots_a_token() const noexcept { return config.top_k + shared; }
@@ -55,6 +56,9 @@ class GpuLayer {
   cuda::DeviceBuffer expert_map;                     ///< [E]  i32
   cuda::DeviceBuffer shared_gate;                    ///< [H]  f32
   int vocabulary = 0;
+  float input_scale1 = 1, input_scale2 = 1;  ///< of nvfp4 activations: FC1's and FC2's inputs
+  float fused_factor = 1;                    ///< fused alpha: the largest global scale of `down`
+  cuda::DeviceBuffer fused_alpha;            ///< [1]  it, times input_scale2
 
  private:
   GpuShape shape_;

@@ -54,6 +54,17 @@ fused_moe::Problem fused_problem(const GpuShape& s, int tokens, const cuda::Devi
           .select = selects ? std::optional(route::selection(routing.routing)) : std::nullopt};
 }
 
+dense_moe::GpuProblem dense_problem(const GpuShape& s, int tokens, dense_moe::Phase phase) {
+  const bool fc1 = phase == dense_moe::Phase::fc1;
+  return {.phase = phase,
+          .tokens = tokens,
+          .experts = s.locals,
+          .hidden = s.config.hidden,
+          .intermediate = s.config.intermediate,
+          .out = fc1 ? dense_moe::Out::fp4 : dense_moe::Out::bf16,
+          .post = fc1 && s.config.fused_alpha};
+}
+
 /// Matrices [I, H] of FC1: gate and up, or up alone.
 int fc1_matrices(const GpuShape& s) {
   return device::is_gated(s.activation) ? 2 : 1;
@@ -84,6 +95,44 @@ double expected_us(const cuda::DeviceInfo& device, std::int64_t bytes, std::int6
          std::max(static_cast<double>(bytes) / bytes_a_us, static_cast<double>(flops) / flops_a_us);
 }
 
+/// Both ways to compute a layer whose activations are nvfp4, the cheaper first.
+std::vector<GpuExperts> dense_candidates(const GpuShape& shape, int tokens,
+                                         const cuda::DeviceInfo& device,
+                                         std::vector<std::string>& declined) {
+  declined.push_back(
+      "grouped_gemm, fused_moe: QUANT_UNSUPPORTED: no kernel multiplies nvfp4 activations by "
+      "expert");
+  constexpr double kListUs = 1;
+  struct Way {
+    GpuExperts experts;
+    double us;
+  };
+  std::vector<Way> ways;
+  for (const bool active : {true, false}) {
+    double us = active ? kListUs : 0;
+    DenseTactics t = {.fc1 = {}, .fc2 = {}, .active = active};
+    for (const auto phase : {dense_moe::Phase::fc1, dense_moe::Phase::fc2}) {
+      dense_moe::GpuProblem p = dense_problem(shape, tokens, phase);
+      if (const auto reason = dense_moe::declines(p, device)) {
+        declined.push_back(
+            fmt::format("dense_moe: {}: {}", dense_moe::name(reason->reason), reason->text));
+        return {};
+      }
+      dense_moe::Tactic& best = phase == dense_moe::Phase::fc1 ? t.fc1 : t.fc2;
+      best = dense_moe::tactics(p, device).front();
+      if (active) p.experts = std::max(1, static_cast<int>(std::ceil(reached(shape, tokens))));
+      us += dense_moe::expected_us(p, best, device);
+    }
+    ways.push_back({{.fused = {}, .grouped = {}, .dense = t}, us});
+  }
+  declined.push_back(
+      fmt::format("dense_moe over all {} experts: expected to take {:.0f} us, over the {:.0f} that "
+                  "random routing reaches {:.0f} us",
+                  shape.locals, ways[1].us, reached(shape, tokens), ways[0].us));
+  if (ways[1].us < ways[0].us) std::swap(ways[0], ways[1]);
+  return {ways[0].experts, ways[1].experts};
+}
+
 class Planner {
  public:
   Planner(const GpuShape& shape, int tokens, const cuda::DeviceInfo& device)
@@ -100,7 +149,10 @@ class Planner {
           "{} more variants: the cost model expects them to be slower, first of them {}",
           all.size() - 1, to_string(all[1])));
     routing();
-    plan_.experts.fused ? fused() : grouped();
+    if (plan_.experts.dense)
+      dense();
+    else
+      plan_.experts.fused ? fused() : grouped();
     plan_.workspace_bytes = static_cast<std::size_t>(arena_.bytes());
     return std::move(plan_);
   }
@@ -175,6 +227,32 @@ class Planner {
       step("finalize", to_string(plan_.finalize_config), stored + token_bytes(), 0, plan_.rows);
   }
 
+  void dense() {
+    const DenseTactics& t = *plan_.experts.dense;
+    plan_.dense_fc1 = dense_problem(shape_, tokens_, dense_moe::Phase::fc1);
+    plan_.dense_fc2 = dense_problem(shape_, tokens_, dense_moe::Phase::fc2);
+    const std::int64_t columns = std::int64_t{shape_.locals} * shape_.config.intermediate;
+    plan_.alpha = take<float>(std::int64_t{tokens_} * shape_.locals);
+    plan_.post = take<float>(shape_.config.fused_alpha ? std::int64_t{tokens_} * shape_.locals : 0);
+    plan_.listed = take<int>(1 + shape_.locals);
+    plan_.codes = take<std::byte>(tokens_ * columns / 2);
+    plan_.code_scales = take<std::byte>(round_up<std::int64_t>(tokens_, 128) *
+                                        round_up<std::int64_t>(columns / 16, 4));
+    plan_.scratch = take<std::byte>(std::max(scratch(plan_.dense_fc1, t.fc1, device_).bytes,
+                                             scratch(plan_.dense_fc2, t.fc2, device_).bytes));
+    const double experts = t.active ? reached(shape_, tokens_) : shape_.locals;
+    const auto work = [&](int matrices, double each) {
+      return static_cast<std::int64_t>(experts * matrices * each * shape_.config.hidden *
+                                       shape_.config.intermediate);
+    };
+    step("alpha", t.active ? "and the experts that have tokens" : "all experts",
+         std::int64_t{tokens_} * shape_.locals * 4, 0, plan_.alpha);
+    step("dense_fc1", to_string(t.fc1), work(2, weight_size(shape_)) + token_bytes(),
+         work(2, 2.0 * tokens_), plan_.codes);
+    step("dense_fc2", to_string(t.fc2), work(1, weight_size(shape_)) + token_bytes(),
+         work(1, 2.0 * tokens_), plan_.scratch);
+  }
+
   /// Of FC2's rows that are stored.
   std::int64_t row_bytes() const {
     return std::int64_t{tokens_} * shape_.slots_a_token() * shape_.config.hidden * 2;
@@ -218,6 +296,9 @@ class Planner {
 
 std::string to_string(const GpuExperts& e) {
   if (e.fused) return to_string(*e.fused);
+  if (e.dense)
+    return fmt::format("dense over {} experts, {}, {}", e.dense->active ? "active" : "all",
+                       to_string(e.dense->fc1), to_string(e.dense->fc2));
   return fmt::format("{}, {}, spans {} x {}", to_string(e.grouped->fc1), to_string(e.grouped->fc2),
                      e.grouped->spans.slots, e.grouped->spans.width);
 }
@@ -238,20 +319,22 @@ double expected_cost(const GpuShape& shape, int tokens, const cuda::DeviceInfo& 
 std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
                                        const cuda::DeviceInfo& device,
                                        std::vector<std::string>& declined) {
+  if (shape.dense) return dense_candidates(shape, tokens, device, declined);
   std::vector<GpuExperts> all;
+  declined.push_back("dense_moe: QUANT_UNSUPPORTED: it multiplies nvfp4 activations alone");
   const fused_moe::Problem fused = fused_problem(shape, tokens, device);
   if (const auto reason = fused_moe::declines(fused, device)) {
     declined.push_back(*reason);
   } else {
     for (const auto& config : fused_moe::candidates(fused, device))
-      all.push_back({.fused = config, .grouped = {}});
+      all.push_back({.fused = config, .grouped = {}, .dense = {}});
   }
   const grouped_gemm::GpuProblem grouped = grouped_problem(shape, tokens);
   if (const auto reason = grouped_gemm::gpu_declines(grouped, device)) {
     declined.push_back(*reason);
   } else {
     for (const auto& configs : grouped_gemm::gpu_candidates(grouped, device))
-      all.push_back({.fused = {}, .grouped = configs});
+      all.push_back({.fused = {}, .grouped = configs, .dense = {}});
   }
   const auto cost = [&](const GpuExperts& e) { return expected_cost(shape, tokens, device, e); };
   std::stable_sort(all.begin(), all.end(),
@@ -268,7 +351,11 @@ std::vector<jit::Program> programs(const GpuPlan& plan, int sm) {
   std::vector<jit::Program> all;
   for (const GpuPlan::Route* r : {&plan.logits_route, &plan.given_route})
     for (const route::Config& config : r->configs) all.push_back(route::program(config, sm));
-  if (plan.experts.fused) {
+  if (plan.experts.dense) {
+    all.push_back(dense_moe::alpha_program(sm));
+    all.push_back(dense_moe::program(plan.experts.dense->fc1.config, sm));
+    all.push_back(dense_moe::program(plan.experts.dense->fc2.config, sm));
+  } else if (plan.experts.fused) {
     all.push_back(fused_moe::program(*plan.experts.fused, sm));
   } else {
     all.push_back(grouped_gemm::program(plan.experts.grouped->fc1, sm));
@@ -287,6 +374,12 @@ void load(GpuPlan& plan, const GpuLayer& layer) {
   for (GpuPlan::Route* r : {&plan.logits_route, &plan.given_route})
     for (const route::Config& config : r->configs)
       r->launches.push_back(route::launch(config, r->problem, *kernel++));
+  if (plan.experts.dense) {
+    plan.launches = {dense_moe::alpha_launch(plan.dense_fc1.tokens, kernel[0])};
+    plan.gemms = {{device, plan.dense_fc1, plan.experts.dense->fc1, kernel[1]},
+                  {device, plan.dense_fc2, plan.experts.dense->fc2, kernel[2]}};
+    return;
+  }
   if (plan.experts.fused) {
     plan.launches = {fused_moe::launch(*plan.experts.fused, *kernel, device)};
     return;

@@ -7,6 +7,7 @@
 
 #include "moe/gpu_layer.h"
 #include "moe/workspace.h"
+#include "ops/dense_moe/gpu.h"
 #include "ops/finalize/plan.h"
 #include "ops/fused_moe/plan.h"
 #include "ops/grouped_gemm/plan.h"
@@ -14,14 +15,24 @@
 
 namespace switchyard::moe {
 
+/// The dense GEMMs of a layer.
+struct DenseTactics {
+  dense_moe::Tactic fc1, fc2;
+  bool active;  ///< over the experts that have tokens alone
+};
+
 /// How the experts of a batch run.
 struct GpuExperts {
   std::optional<fused_moe::Config> fused;
   std::optional<grouped_gemm::GpuConfigs> grouped;
+  std::optional<DenseTactics> dense;
 
   /// The sum over a token's experts is a launch of its own.
   bool finalizes() const noexcept { return grouped && grouped->fc2.sum == grouped_gemm::Sum::none; }
-  int block() const noexcept { return fused ? fused->block : grouped->fc1.group(); }
+  int block() const noexcept {
+    return fused ? fused->block : grouped ? grouped->fc1.group() : kDenseBlock;
+  }
+  static constexpr int kDenseBlock = 16;  ///< of lists that nobody reads
 };
 std::string to_string(const GpuExperts& experts);
 
@@ -52,6 +63,9 @@ struct GpuPlan {
   fused_moe::Problem fused_problem;
   grouped_gemm::GpuProblem grouped_problem;
   finalize::Config finalize_config = {};
+  dense_moe::GpuProblem dense_fc1, dense_fc2;
+  std::vector<dense_moe::GpuGemm> gemms;  ///< of the two; empty until loaded
+  Slice alpha, post, listed, codes, code_scales, scratch;
   Slice ids, weights, block_count, blocks, row_token, row_weight, slot_row, act, partial, row_scale,
       unit, sums, rows, flags, marks;
   int flag_count = 0, bounds_at = 0, row_capacity = 0, spans = 0, width = 0, slots = 0;

@@ -60,6 +60,10 @@ void check_numbers(const MoeProblem& p) {
           "[moe] fused_alpha: expected act=nvfp4, got act={}. Without quantisation between the "
           "GEMMs there is nothing to fuse.",
           name(c.act));
+  require(!c.fused_alpha || p.tp_ranks == 1,
+          "[moe] fused_alpha: expected one tensor-parallel rank, got {}: each would quantise by a "
+          "largest factor of its own. Leave it out.",
+          p.tp_ranks);
   require(!c.shared_gate || c.shared_intermediate > 0,
           "[moe] shared_gate: expected shared=IS with it, got none.");
   require(p.ep_ranks <= c.experts && c.experts % p.ep_ranks == 0,

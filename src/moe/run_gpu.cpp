@@ -26,7 +26,9 @@ class Call {
       if (launches-- > 0) jit::enqueue(launch, args, stream_);
     };
     for (const jit::Launch& launch : route().launches) next(launch, route_args());
-    if (plan_.experts.fused) {
+    if (plan_.experts.dense) {
+      dense(launches);
+    } else if (plan_.experts.fused) {
       next(plan_.launches[0], fused_args());
     } else {
       next(plan_.launches[0], gemm_args(grouped_gemm::Phase::fc1));
@@ -101,6 +103,58 @@ class Call {
             .hidden = shape_.config.hidden,
             .flags = plan_.flag_count,
             .block = plan_.experts.block()};
+  }
+
+  dense_moe::AlphaArgs alpha_args() const {
+    const device::Router chosen = router();
+    const bool fused = shape_.config.fused_alpha;
+    return {.ids = chosen.expert_ids,
+            .weights = chosen.expert_weights,
+            .factors = layer_.down_factors.as<float>(),
+            .token_count = b_.token_count.as<int>(),
+            .alpha = at<float>(fused ? plan_.post : plan_.alpha),
+            .listed = at<int>(plan_.listed),
+            // down_factors have kFp4Factor in them.
+            .factor = (fused ? 1 / layer_.fused_factor : layer_.input_scale2) / device::kFp4Factor,
+            .token_limit = tokens(),
+            .top_k = shape_.config.top_k,
+            .experts = shape_.locals,
+            .last_counts = shape_.config.dense || fused};
+  }
+
+  /// FC1 over the experts, NVFP4 between, FC2; with fused alpha the router's weights come before
+  /// the second quantisation, and FC2 has one factor for all.
+  void dense(int launches) const {
+    const bool fused = shape_.config.fused_alpha;
+    if (launches-- > 0) jit::enqueue(plan_.launches[0], alpha_args(), stream_);
+    const int* experts = plan_.experts.dense->active ? at<int>(plan_.listed) : nullptr;
+    auto* scratch = at<std::byte>(plan_.scratch);
+    if (launches-- > 0)
+      plan_.gemms[0].enqueue(tokens(),
+                             {.weights = layer_.gate_up.data(),
+                              .tokens = token_data(),
+                              .encode_scale = 1 / layer_.input_scale1,
+                              .alpha = layer_.gate_up_factors.as<float>(),
+                              .alpha_parts = 2,
+                              .alpha_factor = layer_.input_scale1 / device::kFp4Factor,
+                              .alpha_post = fused ? at<float>(plan_.post) : nullptr,
+                              .experts = experts,
+                              .norm_const = 1 / layer_.input_scale2,
+                              .out = at<std::byte>(plan_.codes),
+                              .out_scales = at<std::byte>(plan_.code_scales)},
+                             scratch, stream_);
+    if (launches-- > 0)
+      plan_.gemms[1].enqueue(
+          tokens(),
+          {.weights = layer_.down.data(),
+           .x = at<std::byte>(plan_.codes),
+           .x_scales = at<std::byte>(plan_.code_scales),
+           .alpha = fused ? layer_.fused_alpha.as<float>() : at<float>(plan_.alpha),
+           .token_stride = fused ? 0 : shape_.locals,
+           .expert_stride = fused ? 0 : 1,
+           .experts = experts,
+           .out = b_.out.as<std::byte>()},
+          scratch, stream_);
   }
 
   fused_moe::Args fused_args() const {

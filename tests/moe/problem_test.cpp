@@ -56,7 +56,7 @@ MoeProblem any_problem() {
   c.routing.scaling = constant();
   c.routing.renormalize = between(0, 1) == 1;
   c.router_weight_on_input = between(0, 1) == 1;
-  c.fused_alpha = c.act == ActivationFormat::nvfp4 && between(0, 1) == 1;
+  c.fused_alpha = c.act == ActivationFormat::nvfp4 && p.tp_ranks == 1 && between(0, 1) == 1;
   c.dense = between(0, 1) == 1;
   c.shared_intermediate = between(0, 1) * 512;
   c.shared_gate = c.shared_intermediate > 0 && between(0, 1) == 1;

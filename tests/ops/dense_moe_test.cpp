@@ -198,6 +198,35 @@ TEST(DenseFc1, QuantisedOutputIsTheWideOneQuantised) {
   }
 }
 
+/// What fused alpha makes of experts that a token did not choose.
+TEST(DenseFc1, APostOfZeroGivesZeros) {
+  const Dense dense;
+  const Quantised x = quantised(dense.layer.tokens, 1 / dense.s1);
+  const Tensor alpha = floats({4}, {1, 1, 1, 1});
+  std::vector<float> posts(9 * 4, 0);
+  posts[5] = 1;  // token 1, expert 1
+  const Tensor post = floats({9, 4}, posts);
+  Tensor out(DType::f4_e2m1, {9, 128});
+  std::vector<std::uint8_t> scales(static_cast<std::size_t>(ops::scale_bytes(kDenseScales, 9, 8)));
+  ops::dense_fc1({.x = x.codes.view(),
+                  .x_scales = x.scales,
+                  .weights = &dense.layer.weights.experts.gate_up,
+                  .alpha = alpha.view(),
+                  .alpha_post = post.view(),
+                  .norm_const = 1,
+                  .out = out.view(),
+                  .out_scales = scales});
+  int others = 0;
+  for (std::int64_t i = 0; i < 9 * 128; ++i) {
+    const double value = formats::load(DType::f4_e2m1, out.data(), i);
+    if (i / 128 == 1 && i % 128 / 32 == 1)
+      others += value != 0 ? 1 : 0;
+    else
+      EXPECT_EQ(value, 0) << i;
+  }
+  EXPECT_GT(others, 0);
+}
+
 TEST(DenseFc1, RefusesWhatDoesNotFit) {
   Dense dense;
   const Quantised x = quantised(dense.layer.tokens, 1);
