@@ -229,9 +229,9 @@ struct Consumer {
     return thread % 128 / 8;
   }
   /// Thousands of tokens' outputs do not stay in L2 until they are read: they leave it first, and
-  /// the tokens stay.
+  /// the tokens stay. (MXFP4's decoding leaves no registers for that.)
   __device__ static void write(void* to, uint4 eight) {
-    if constexpr (kConfig.block >= 128)
+    if constexpr (kConfig.block >= 128 && kConfig.weights != Weights::mxfp4)
       __stcs(static_cast<uint4*>(to), eight);
     else
       *static_cast<uint4*>(to) = eight;
