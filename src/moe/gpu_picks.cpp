@@ -90,7 +90,8 @@ std::optional<std::string> pick_key(const GpuShape& shape, int tokens) {
                                  : shape.half == Half::fp16        ? "fp16"
                                                                    : "bf16");
   if (shape.dense) return std::nullopt;  // not tuned
-  if (shape.locals == 0 || shape.config.experts % shape.locals != 0) return std::nullopt;
+  if (shape.dense || shape.locals == 0 || shape.config.experts % shape.locals != 0)
+    return std::nullopt;
   problem.ep_ranks = shape.config.experts / shape.locals;
   return tune::key_of(std::move(problem));
 }

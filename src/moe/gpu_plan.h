@@ -5,50 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "moe/gpu_candidates.h"
 #include "moe/gpu_layer.h"
 #include "moe/workspace.h"
-#include "ops/dense_moe/gpu.h"
 #include "ops/finalize/plan.h"
-#include "ops/fused_moe/plan.h"
-#include "ops/grouped_gemm/plan.h"
-#include "ops/route/plan.h"
 
 namespace switchyard::moe {
-
-/// The dense GEMMs of a layer.
-struct DenseTactics {
-  dense_moe::Tactic fc1, fc2;
-  bool active;  ///< over the experts that have tokens alone
-};
-
-/// How the experts of a batch run.
-struct GpuExperts {
-  std::optional<fused_moe::Config> fused;
-  std::optional<grouped_gemm::GpuConfigs> grouped;
-  std::optional<DenseTactics> dense;
-
-  /// The sum over a token's experts is a launch of its own.
-  bool finalizes() const noexcept { return grouped && grouped->fc2.sum == grouped_gemm::Sum::none; }
-  int block() const noexcept {
-    return fused ? fused->block : grouped ? grouped->fc1.group() : kDenseBlock;
-  }
-  static constexpr int kDenseBlock = 16;  ///< of lists that nobody reads
-};
-std::string to_string(const GpuExperts& experts);
-
-/// What was chosen freely, without what follows from the batch: two candidates of one batch never
-/// have the same, and batches have candidates of the same. Picks are stored so.
-std::string tactic(const GpuExperts& experts);
-
-/// Every way that can run `tokens` tokens, best first by the cost model; reasons of those that
-/// cannot are added to `declined`.
-std::vector<GpuExperts> gpu_candidates(const GpuShape& shape, int tokens,
-                                       const cuda::DeviceInfo& device,
-                                       std::vector<std::string>& declined);
-
-/// How long a candidate should take, as bytes that memory delivers meanwhile.
-double expected_cost(const GpuShape& shape, int tokens, const cuda::DeviceInfo& device,
-                     const GpuExperts& experts);
 
 /// A plan's launches.
 struct GpuPlan {

@@ -47,6 +47,10 @@ Batch batch_of(const MoeProblem& problem, const cuda::DeviceInfo& device, bool e
               .tokens = tune::bucket_of(problem.tokens),
               .task = {.problem = tune::key_of(problem), .configs = {}},
               .candidates = {}};
+  if (batch.shape.dense)
+    throw Unsupported(
+        "[tune] act=nvfp4: dense GEMMs have tactics of their own, which are chosen by the cost "
+        "model.");
   std::vector<std::string> declined;
   batch.candidates = moe::gpu_candidates(batch.shape, batch.tokens, device, declined);
   const auto cost = [&](const moe::GpuExperts& experts) {
