@@ -51,13 +51,14 @@ int block(const GpuExperts& e) {
 }
 
 /// By cost; but of those within 0.5 % of the least, the one with the largest blocks goes first: it
-/// reads a popular expert's weights least often.
+/// reads a popular expert's weights least often (docs/tuning.md).
 std::vector<GpuExperts> best_first(const GpuShape& shape, int tokens,
                                    const cuda::DeviceInfo& device, std::vector<GpuExperts> all) {
   const auto cost = [&](const GpuExperts& e) { return expected_cost(shape, tokens, device, e); };
   std::stable_sort(all.begin(), all.end(),
                    [&](const auto& a, const auto& b) { return cost(a) < cost(b); });
-  if (all.empty()) return all;
+  constexpr int kLarge = 144;  // few experts have more tokens
+  if (all.empty() || block(all[0]) >= kLarge) return all;
   const auto end =
       std::find_if(all.begin(), all.end(),
                    [&, most = 1.005 * cost(all[0])](const auto& e) { return cost(e) > most; });
