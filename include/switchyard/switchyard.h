@@ -11,6 +11,7 @@
 #include "switchyard/moe.h"
 #include "switchyard/ops.h"
 #include "switchyard/problem.h"
+#include "switchyard/sorted.h"
 #include "switchyard/tensor.h"
 #include "switchyard/tuner.h"
 #include "switchyard/weights.h"
