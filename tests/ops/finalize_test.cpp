@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "ops/finalize/problem.h"
 #include "switchyard/error.h"
+#include "switchyard/ops.h"
 #include "tests/support/tiny.h"
 
 namespace switchyard {
@@ -33,32 +34,6 @@ TEST(GroupByExpert, RefusesWrongShapes) {
 }
 
 // Spec 7.1's invariants: injective, round trip, in the expert's segment, counts, padding.
-TEST(TileMap, Invariants) {
-  const Random random(5);
-  for (const int tile : {1, 4, 128})
-    for (const int slots : {0, 1, 6, 300}) {
-      std::vector<std::int32_t> ids;
-      for (int i = 0; i < slots; ++i)
-        ids.push_back(static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(i), 7)) -
-                      1);
-      const finalize::TileMap map = finalize::tile_map(ids, 5, tile);
-      ASSERT_EQ(map.slot_of_permuted.size(),
-                map.expert_of_tile.size() * static_cast<std::size_t>(tile));
-      std::size_t placed = 0;
-      for (std::size_t p = 0; p < map.slot_of_permuted.size(); ++p) {
-        const std::size_t t = p / static_cast<std::size_t>(tile);
-        const std::int32_t slot = map.slot_of_permuted[p];
-        EXPECT_EQ(slot >= 0, static_cast<std::int32_t>(p) < map.row_limit_of_tile[t]);
-        if (slot < 0) continue;
-        ++placed;
-        EXPECT_EQ(ids[static_cast<std::size_t>(slot)], map.expert_of_tile[t]);
-        EXPECT_EQ(map.permuted_of_slot[static_cast<std::size_t>(slot)], static_cast<int>(p));
-      }
-      EXPECT_EQ(placed, static_cast<std::size_t>(std::count_if(
-                            ids.begin(), ids.end(), [](int id) { return id >= 0 && id < 5; })));
-    }
-}
-
 TEST(Finalize, ByHand) {
   // token 0: 2 * row 1 + 3 * row 0; token 1: slot 3 only, its other row is NaN and left out
   const Tensor expert_out = tiny::floats({3, 2}, {1, 2, 10, 20, 100, 200});

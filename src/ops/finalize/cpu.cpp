@@ -4,6 +4,7 @@
 #include "base/expect.h"
 #include "formats/convert.h"
 #include "ops/finalize/problem.h"
+#include "switchyard/ops.h"
 
 namespace switchyard::ops {
 

@@ -8,10 +8,8 @@
 
 #include "base/check.h"
 #include "base/expect.h"
-#include "base/math.h"
 #include "formats/convert.h"
 #include "formats/nvfp4.cuh"
-#include "ops/finalize/problem.h"
 #include "ops/nvfp4_arrays.h"
 #include "ops/sorted_moe/problem.h"
 #include "switchyard/sorted.h"
@@ -104,7 +102,7 @@ void moe_sort(const MoeSortArgs& args) {
   std::vector<std::int32_t> local(static_cast<std::size_t>(ids.shape.elements()));
   for (std::size_t i = 0; i < local.size(); ++i)
     local[i] = number(ids, static_cast<std::int64_t>(i)) - args.first_expert;
-  const finalize::TileMap map = finalize::tile_map(local, args.local_experts, args.tile);
+  const sorted_moe::TileMap map = sorted_moe::tile_map(local, args.local_experts, args.tile);
   const auto fill = [](TensorView to, const std::vector<std::int32_t>& from, std::int32_t rest) {
     auto* values = to.as<std::int32_t>();
     std::fill(std::ranges::copy(from, values).out, values + to.shape.elements(), rest);

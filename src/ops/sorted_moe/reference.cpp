@@ -56,4 +56,24 @@ void fc2_reference(const ExpertMatrix& weights, std::span<const Row> rows, int t
     }
 }
 
+TileMap tile_map(std::span<const std::int32_t> expert_ids, int experts, int tile) {
+  TileMap map;
+  map.permuted_of_slot.assign(expert_ids.size(), -1);
+  for (std::int32_t e = 0; e < experts; ++e) {
+    for (std::size_t slot = 0; slot < expert_ids.size(); ++slot) {
+      if (expert_ids[slot] != e) continue;
+      map.permuted_of_slot[slot] = static_cast<std::int32_t>(map.slot_of_permuted.size());
+      map.slot_of_permuted.push_back(static_cast<std::int32_t>(slot));
+    }
+    const std::size_t limit = map.slot_of_permuted.size();
+    map.slot_of_permuted.resize(round_up(limit, static_cast<std::size_t>(tile)), -1);
+    while (map.expert_of_tile.size() * static_cast<std::size_t>(tile) <
+           map.slot_of_permuted.size()) {
+      map.expert_of_tile.push_back(e);
+      map.row_limit_of_tile.push_back(static_cast<std::int32_t>(limit));
+    }
+  }
+  return map;
+}
+
 }  // namespace switchyard::sorted_moe
