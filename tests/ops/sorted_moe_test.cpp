@@ -79,7 +79,7 @@ Tensor random_ids(std::int64_t tokens, int top_k, int experts, std::uint64_t see
   const Random random(seed);
   for (std::int64_t i = 0; i < ids.shape().elements(); ++i)
     ids.as<std::int32_t>()[i] = static_cast<std::int32_t>(
-        random.below(static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(experts)));
+        random.below(static_cast<std::uint64_t>(i), static_cast<std::uint32_t>(experts)));
   return ids;
 }
 
