@@ -58,8 +58,8 @@ struct GatherFc1Args {
 };
 void gather_fc1(const GatherFc1Args& args, Device device = Device::cpu());
 
-/// out[t, :] = sum over t's rows p, in the order of its slots j, of weight[t, j] alpha[e] x[p, :] .
-/// w[e]. Tokens without a row are zeros.
+/// out[t, :] = sum over t's rows p of weight[t, slot] alpha[e] (x[p, :] . w[e]). Tokens without a
+/// row are zeros.
 struct FinalizeFc2Args {
   ConstTensorView x;                       ///< [R, I]  f4_e2m1
   std::span<const std::uint8_t> x_scales;  ///< swizzled 128x4 of [R, I / 16]

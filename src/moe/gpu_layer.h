@@ -32,6 +32,9 @@ struct GpuShape {
 /// set, but for its bias.
 std::optional<std::string> gpu_declines(const MoeConfig& config, const WeightFormat& format,
                                         int locals, GpuShape& shape);
+/// The same of the weights themselves; empty when `shape` is set.
+std::optional<std::string> gpu_declines(const MoeConfig& config, const MoeWeights& weights,
+                                        GpuShape& shape);
 
 /// A layer's weights on a GPU, as the kernels read them, and what compiles and loads kernels.
 class GpuLayer {

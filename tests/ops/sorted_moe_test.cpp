@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -85,7 +86,7 @@ Tensor random_ids(std::int64_t tokens, int top_k, int experts, std::uint64_t see
 
 TEST(MoeSort, ByHand) {
   // Experts 1 and 2 of four are local: pairs 0 and 5 are expert 1's, pair 2 is expert 2's.
-  const Tensor ids = ints({3, 2}, {1, 0, 2, 3, -1, 1});
+  const Tensor ids = ints({3, 2}, {1, 0, 2, 3, std::numeric_limits<std::int32_t>::min(), 1});
   const Sorted s(ids, 1, 2, 8);
   ASSERT_EQ(s.owners.shape()[0], 2);
   EXPECT_EQ(numbers(s.owners), (std::vector<std::int32_t>{0, 1}));

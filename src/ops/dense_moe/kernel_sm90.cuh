@@ -10,6 +10,9 @@
 //   reads  the weights of the experts that count, once a block of tokens; limited by memory up to
 //          about 64 tokens, by the tensor cores above
 //   bits   a sum's order depends on the plan alone: two runs give the same bits
+//
+// Longer than other files: both phases' ends, and the sums of several CTAs, have the accumulators'
+// layout in common.
 #pragma once
 
 #include "device/activation.cuh"

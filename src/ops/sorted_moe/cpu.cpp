@@ -85,6 +85,8 @@ void moe_sort(const MoeSortArgs& args) {
   expect(kWhere, "expert_ids", ids, ids.shape, {DType::i32});
   require(args.local_experts > 0, "[moe_sort] local_experts: expected at least 1, got {}.",
           args.local_experts);
+  require(args.first_expert >= 0, "[moe_sort] first_expert: expected at least 0, got {}.",
+          args.first_expert);
   const std::int64_t tiles =
       sorted_tiles(ids.shape[0], static_cast<int>(ids.shape[1]), args.local_experts, args.tile);
   require(tiles * args.tile <= std::numeric_limits<std::int32_t>::max(),
@@ -100,8 +102,11 @@ void moe_sort(const MoeSortArgs& args) {
   expect(kWhere, "num_non_exiting_tiles", args.num_non_exiting_tiles, {1}, {DType::i32});
 
   std::vector<std::int32_t> local(static_cast<std::size_t>(ids.shape.elements()));
-  for (std::size_t i = 0; i < local.size(); ++i)
-    local[i] = number(ids, static_cast<std::int64_t>(i)) - args.first_expert;
+  for (std::size_t i = 0; i < local.size(); ++i) {
+    const std::int64_t own =
+        std::int64_t{number(ids, static_cast<std::int64_t>(i))} - args.first_expert;
+    local[i] = own >= 0 && own < args.local_experts ? static_cast<std::int32_t>(own) : -1;
+  }
   const sorted_moe::TileMap map = sorted_moe::tile_map(local, args.local_experts, args.tile);
   const auto fill = [](TensorView to, const std::vector<std::int32_t>& from, std::int32_t rest) {
     auto* values = to.as<std::int32_t>();
